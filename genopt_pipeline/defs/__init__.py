@@ -1,0 +1,1 @@
+"""The Dagster definitions; the only package that imports dagster."""

@@ -1,0 +1,1 @@
+"""Where metrics come from: the X API, X exports, the sandbox."""
