@@ -7,7 +7,7 @@ All times are ``timestamptz``; windows are half-open. A column that can be unkno
 null means not measured, never zero. Every table carries ``account_id``.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -33,7 +33,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 SCHEMA: Final = "genopt"
-metadata = MetaData(schema=SCHEMA)
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    },
+)
 
 TIME = DateTime(timezone=True)
 NOW = text("now()")
@@ -41,12 +49,12 @@ NOW = text("now()")
 
 def _col(
     name: str,
-    type_: TypeEngine[object],
+    type_: TypeEngine[Any],
     comment: str,
     *,
     null: bool = True,
     default: str | None = None,
-) -> Column[object]:
+) -> Column[Any]:
     return Column(
         name,
         type_,
@@ -56,11 +64,11 @@ def _col(
     )
 
 
-def _account() -> Column[object]:
+def _account() -> Column[Any]:
     return _col("account_id", Text(), "The account.", null=False, default="'main'")
 
 
-def _window() -> list[Column[object]]:
+def _window() -> list[Column[Any]]:
     return [
         _col("window_start", TIME, "Start of the window (UTC, inclusive).", null=False),
         _col("window_end", TIME, "End of the window (UTC, exclusive).", null=False),
@@ -83,7 +91,7 @@ METRICS: Final[dict[str, str]] = {
 }
 
 
-def _metrics() -> list[Column[object]]:
+def _metrics() -> list[Column[Any]]:
     return [
         _col(name, BigInteger(), f"{comment} Null: not measured.")
         for name, comment in METRICS.items()
@@ -253,6 +261,7 @@ outcomes = Table(
     ForeignKeyConstraint(
         ["account_id", "decision_id"],
         ["genopt.content_metadata.account_id", "genopt.content_metadata.decision_id"],
+        onupdate="CASCADE",
     ),
     comment="Latest results of each post.",
 )
@@ -270,6 +279,7 @@ post_metric_snapshots = Table(
     ForeignKeyConstraint(
         ["account_id", "decision_id"],
         ["genopt.content_metadata.account_id", "genopt.content_metadata.decision_id"],
+        onupdate="CASCADE",
     ),
     comment="Metric totals of posts as observed; append-only, one partition a month.",
     postgresql_partition_by="RANGE (observed_at)",
@@ -341,6 +351,7 @@ post_export_totals = Table(
     ForeignKeyConstraint(
         ["account_id", "decision_id"],
         ["genopt.content_metadata.account_id", "genopt.content_metadata.decision_id"],
+        onupdate="CASCADE",
     ),
     comment="Totals of posts at the date of an export; not a trajectory.",
 )
@@ -404,6 +415,7 @@ post_followers = Table(
     ForeignKeyConstraint(
         ["account_id", "decision_id"],
         ["genopt.content_metadata.account_id", "genopt.content_metadata.decision_id"],
+        onupdate="CASCADE",
     ),
     comment="Follower change attributed to posts. With follower_baseline it sums to the delta of "
     "the window.",
@@ -544,6 +556,7 @@ optimization_events = Table(
     _col("window_end", TIME, "End of the window behind it."),
     _col("weights_version", Integer(), "Version that this event put in force; null if none."),
     _col("weights_after", JSONB(), "All weights from effective_at on; null if unchanged."),
+    _col("states_after", JSONB(), "Status and lock of every generator; null if unchanged."),
     _col("effective_at", TIME, "From when it holds.", null=False, default="now()"),
     _col("created_at", TIME, "When it was written.", null=False, default="now()"),
     _col("created_by", Text(), "Who or what did it.", null=False, default="'system'"),
@@ -558,7 +571,8 @@ optimization_events = Table(
         name="known_event_type",
     ),
     CheckConstraint(
-        "(weights_version IS NULL) = (weights_after IS NULL)", name="a_version_has_weights"
+        "num_nulls(weights_version, weights_after, states_after) IN (0, 3)",
+        name="a_version_has_weights_and_states",
     ),
     comment="Every change of weights, and every decision not to change them.",
 )

