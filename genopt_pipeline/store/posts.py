@@ -1,0 +1,112 @@
+"""Posts: writing those that a source or an engine reports, and reading those to track."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from genopt_pipeline.core.observations import ObservedPost, TrackedPost
+
+_UPSERT = text("""
+    INSERT INTO genopt.content_metadata AS c
+        (account_id, decision_id, tweet_id, generator_name, generator_confidence,
+         selection_probability, weights_version, experiment_arm, quality_score, status, posted_at,
+         source)
+    VALUES (:account_id, :decision_id, :tweet_id, :generator_name, :generator_confidence,
+            :selection_probability, :weights_version, :experiment_arm, :quality_score, :status,
+            :posted_at, :source)
+    ON CONFLICT (account_id, decision_id) DO UPDATE SET
+        tweet_id = coalesce(c.tweet_id, excluded.tweet_id),
+        generator_name = coalesce(c.generator_name, excluded.generator_name),
+        status = CASE WHEN c.status = 'deleted' THEN c.status ELSE excluded.status END
+    WHERE (c.tweet_id IS NULL AND excluded.tweet_id IS NOT NULL)
+       OR (c.generator_name IS NULL AND excluded.generator_name IS NOT NULL)
+       OR (c.status <> excluded.status AND c.status <> 'deleted')
+""")
+
+
+def upsert_posts(
+    connection: Connection, account_id: str, posts: Iterable[ObservedPost], *, source: str
+) -> int:
+    """Store posts that a source reports; returns how many were new or completed.
+
+    A post is known by its ``decision_id``, else by its ``tweet_id``; one that is known by neither
+    gets the key ``x:<tweet_id>`` until an engine claims it. What an engine recorded is never
+    replaced by what a source saw.
+    """
+    posts = list(posts)
+    if not posts:
+        return 0
+    known = {
+        row.tweet_id: row.decision_id
+        for row in connection.execute(
+            text(
+                "SELECT tweet_id, decision_id FROM genopt.content_metadata "
+                "WHERE account_id = :account AND tweet_id = ANY(:ids)"
+            ),
+            {"account": account_id, "ids": [post.tweet_id for post in posts if post.tweet_id]},
+        )
+    }
+    rows = [
+        {
+            **post.model_dump(),
+            "account_id": account_id,
+            "source": source,
+            "decision_id": known.get(post.tweet_id or "")
+            or post.decision_id
+            or f"x:{post.tweet_id}",
+        }
+        for post in posts
+    ]
+    result = connection.execute(_UPSERT, rows)
+    return max(int(result.rowcount), 0)
+
+
+def tracked_posts(
+    connection: Connection,
+    account_id: str,
+    *,
+    posted_from: datetime,
+    posted_before: datetime,
+) -> list[TrackedPost]:
+    """Live posts that went live in ``[posted_from, posted_before)``, oldest first."""
+    rows = connection.execute(
+        text("""
+            SELECT c.decision_id, c.tweet_id, c.posted_at, c.generator_name,
+                   o.observed_at, o.impressions
+              FROM genopt.content_metadata c
+              LEFT JOIN genopt.outcomes o USING (account_id, decision_id)
+             WHERE c.account_id = :account AND c.status = 'posted'
+               AND c.posted_at >= :posted_from AND c.posted_at < :posted_before
+             ORDER BY c.posted_at, c.decision_id
+        """),
+        {"account": account_id, "posted_from": posted_from, "posted_before": posted_before},
+    )
+    return [
+        TrackedPost(
+            decision_id=row.decision_id,
+            tweet_id=row.tweet_id,
+            posted_at=row.posted_at,
+            generator_name=row.generator_name,
+            last_observed_at=row.observed_at,
+            last_impressions=row.impressions,
+        )
+        for row in rows
+    ]
+
+
+def count_posts(connection: Connection, account_id: str, since: datetime, until: datetime) -> int:
+    """Live posts that went live in ``[since, until)``."""
+    value = connection.scalar(
+        text("""
+            SELECT count(*) FROM genopt.content_metadata
+             WHERE account_id = :account AND status IN ('posted', 'deleted')
+               AND posted_at >= :since AND posted_at < :until
+        """),
+        {"account": account_id, "since": since, "until": until},
+    )
+    return int(value or 0)
+
+
+#: How far back the frames of posts read, at most; policies forget older ones.
+LONGEST_LOOKBACK = timedelta(days=70)

@@ -1,0 +1,114 @@
+"""Records that could not be used: kept with their reason, once each."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from genopt_pipeline.store import schema
+
+
+def fingerprint(kind: str, source: str, place: str, raw: object) -> str:
+    """Hash that is equal for a repeated delivery of the same record."""
+    text = json.dumps([kind, source, place, raw], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _clean(value: Any) -> Any:
+    """Without NUL characters, which PostgreSQL's JSON cannot hold."""
+    return json.loads(json.dumps(value, default=str).replace("\\u0000", "\\ufffd"))
+
+
+def put(
+    connection: Connection,
+    account_id: str,
+    source: str,
+    records: Iterable[tuple[str, str, str, Any]],
+) -> int:
+    """Quarantine (kind, place, reason, raw) records; returns how many are new."""
+    rows = [
+        {
+            "account_id": account_id,
+            "kind": kind,
+            "source": source,
+            "place": place,
+            "reason": reason.replace("\x00", "\ufffd"),
+            "raw": _clean(raw),
+            "fingerprint": fingerprint(kind, source, place, raw),
+        }
+        for kind, place, reason, raw in records
+    ]
+    if not rows:
+        return 0
+    statement = insert(schema.quarantine).on_conflict_do_nothing(
+        index_elements=["account_id", "fingerprint"]
+    )
+    before = connection.scalar(select(func.count()).select_from(schema.quarantine))
+    connection.execute(statement, rows)
+    after = connection.scalar(select(func.count()).select_from(schema.quarantine))
+    return int((after or 0) - (before or 0))
+
+
+def unresolved(connection: Connection, account_id: str, limit: int = 100) -> list[dict[str, Any]]:
+    """Open records, newest first."""
+    table = schema.quarantine
+    rows = connection.execute(
+        select(table)
+        .where(table.c.account_id == account_id, table.c.resolved_at.is_(None))
+        .order_by(table.c.id.desc())
+        .limit(limit)
+    ).mappings()
+    return [dict(row) for row in rows]
+
+
+def count_unresolved(connection: Connection, account_id: str) -> dict[str, int]:
+    """Open records by kind."""
+    table = schema.quarantine
+    rows = connection.execute(
+        select(table.c.kind, func.count())
+        .where(table.c.account_id == account_id, table.c.resolved_at.is_(None))
+        .group_by(table.c.kind)
+        .order_by(table.c.kind)
+    ).all()
+    return {kind: int(count) for kind, count in rows}
+
+
+def resolve_name(
+    connection: Connection, account_id: str, raw_name: str, generator: str, *, now: datetime
+) -> int:
+    """Add an alias for ``raw_name`` and give its posts to ``generator``; returns the posts."""
+    key = func.genopt.normalize_generator_name(raw_name)
+    alias = insert(schema.generator_aliases).values(
+        account_id=account_id, alias_key=key, generator_name=generator, created_by="manual"
+    )
+    connection.execute(
+        alias.on_conflict_do_update(
+            index_elements=["account_id", "alias_key"], set_={"generator_name": generator}
+        )
+    )
+    posts = schema.content_metadata
+    moved = connection.execute(
+        posts.update()
+        .where(
+            posts.c.account_id == account_id,
+            posts.c.generator_name.is_(None),
+            func.genopt.normalize_generator_name(posts.c.generator_name_raw) == key,
+        )
+        .values(generator_name=generator)
+    )
+    table = schema.quarantine
+    connection.execute(
+        table.update()
+        .where(
+            table.c.account_id == account_id,
+            table.c.kind == "generator_name",
+            table.c.resolved_at.is_(None),
+            func.genopt.normalize_generator_name(table.c.raw["generator_name"].astext) == key,
+        )
+        .values(resolved_at=now, resolution=f"alias of {generator}")
+    )
+    return int(moved.rowcount)

@@ -1,0 +1,185 @@
+"""Weight snapshots: what the policy proposes for a window, and its publication."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from genopt_pipeline.store import weights as weight_store
+from genopt_pipeline.store.engine import lock_account
+
+CYCLE = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What came of an attempt to publish: ``published``, ``skipped``, ``refused`` or ``nothing``."""
+
+    outcome: str
+    reason: str
+    window_start: datetime | None = None
+    version: int | None = None
+
+
+def write_snapshot(connection: Connection, account_id: str, row: Mapping[str, Any]) -> None:
+    """Store the snapshot of a window, replacing what an earlier run of it stored."""
+    lock_account(connection, account_id)
+    columns = (
+        "window_end",
+        "decision",
+        "reason",
+        "policy",
+        "weights",
+        "proposal",
+        "shadow",
+        "base_version",
+        "inputs",
+        "code_version",
+    )
+    connection.execute(
+        text(f"""
+            INSERT INTO genopt.weight_snapshots (account_id, window_start, {", ".join(columns)})
+            VALUES (:account, :window_start, {", ".join(":" + name for name in columns)})
+            ON CONFLICT (account_id, window_start) DO UPDATE SET
+                {", ".join(f"{name} = excluded.{name}" for name in columns)}
+        """).bindparams(
+            bindparam("weights", type_=JSONB),
+            bindparam("proposal", type_=JSONB),
+            bindparam("shadow", type_=JSONB(none_as_null=True)),
+            bindparam("inputs", type_=JSONB),
+        ),
+        {"account": account_id, **row},
+    )
+
+
+def read_snapshot(
+    connection: Connection, account_id: str, window_start: datetime
+) -> dict[str, Any] | None:
+    """The snapshot of a window, or None."""
+    row = (
+        connection.execute(
+            text("""
+                SELECT * FROM genopt.weight_snapshots
+                 WHERE account_id = :account AND window_start = :start
+            """),
+            {"account": account_id, "start": window_start},
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else dict(row)
+
+
+def current_window(now: datetime) -> tuple[datetime, datetime]:
+    """The last six-hour window that has ended by ``now``: the only one that may be published."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    end = midnight + CYCLE * ((now - midnight) // CYCLE)
+    return end - CYCLE, end
+
+
+def publish_current(
+    connection: Connection,
+    account_id: str,
+    *,
+    now: datetime,
+    created_by: str,
+    execution_time_ms: float | None = None,
+) -> Publication:
+    """Publish the snapshot of the current window, once, or write why not.
+
+    Only the window that ended last can be published, so a backfill of the past cannot reach the
+    live weights; only from the version that the snapshot was computed from, so a change made
+    meanwhile is never overwritten. A window has at most one ``weight_update`` event.
+    """
+    lock_account(connection, account_id)
+    window_start, window_end = current_window(now)
+    done = connection.execute(
+        text("""
+            SELECT event_type, weights_version FROM genopt.optimization_events
+             WHERE account_id = :account AND window_start = :start
+               AND event_type IN ('weight_update', 'skipped', 'refused')
+             ORDER BY id DESC LIMIT 1
+        """),
+        {"account": account_id, "start": window_start},
+    ).first()
+    snapshot = read_snapshot(connection, account_id, window_start)
+    if snapshot is None:
+        return Publication("nothing", f"there is no snapshot of the window {window_start:%F %R}")
+    if done is not None and done.event_type == "weight_update":
+        return Publication(
+            "nothing",
+            f"the window {window_start:%F %R} is published already",
+            window_start,
+            done.weights_version,
+        )
+    facts = _facts(snapshot, window_start, window_end, created_by, execution_time_ms)
+    if snapshot["decision"] == "skipped":
+        if done is None:
+            weight_store.record_event(
+                connection,
+                account_id,
+                weight_store.Event("skipped", reason=snapshot["reason"], **facts),
+                effective_at=now,
+            )
+        return Publication("skipped", snapshot["reason"], window_start)
+    live = weight_store.live_weights(connection, account_id)
+    if live.version != snapshot["base_version"]:
+        reason = (
+            f"the weights changed (version {live.version}) after the snapshot was computed from "
+            f"version {snapshot['base_version']}; the next cycle starts from the new ones"
+        )
+        if done is None:
+            weight_store.record_event(
+                connection,
+                account_id,
+                weight_store.Event(
+                    "refused", reason=reason, success=False, error_message=reason, **facts
+                ),
+                effective_at=now,
+            )
+        return Publication("refused", reason, window_start)
+    generators = {
+        name: weight_store.GeneratorRow(
+            weight_store.quantize(snapshot["weights"][name]), row.status, row.locked
+        )
+        for name, row in live.generators.items()
+    }
+    version = weight_store.change_weights(
+        connection,
+        account_id,
+        generators,
+        expected_version=live.version,
+        effective_at=now,
+        event=weight_store.Event(
+            "weight_update",
+            reason=f"optimization of the window {window_start:%F %R}",
+            changes=snapshot["proposal"].get("changes", []),
+            **facts,
+        ),
+    )
+    return Publication("published", f"version {version}", window_start, version)
+
+
+def _facts(
+    snapshot: Mapping[str, Any],
+    window_start: datetime,
+    window_end: datetime,
+    created_by: str,
+    execution_time_ms: float | None,
+) -> dict[str, Any]:
+    inputs = snapshot["inputs"]
+    return {
+        "created_by": created_by,
+        "window_start": window_start,
+        "window_end": window_end,
+        "posts_analyzed": inputs.get("posts"),
+        "period_days": inputs.get("window_days"),
+        "top_performer": inputs.get("top_performer"),
+        "top_performer_f_per_1k": inputs.get("top_performer_f_per_1k"),
+        "bottom_performer": inputs.get("bottom_performer"),
+        "bottom_performer_f_per_1k": inputs.get("bottom_performer_f_per_1k"),
+        "execution_time_ms": execution_time_ms,
+    }
