@@ -110,8 +110,11 @@ class Settings(BaseSettings):
     # the sandbox
     sandbox_seed: int = Field(default=1, ge=0, description="Seed of the simulated account.")
     sandbox_world: str = Field(default="stationary", description="World of the simulated account.")
-    sandbox_posts_per_day: float = Field(
-        default=15.0, gt=0, le=500, description="Posts a day of the simulated account."
+    sandbox_posts_per_day: float | None = Field(
+        default=None,
+        gt=0,
+        le=500,
+        description="Posts a day of the simulated account. Unset: as its world has it.",
     )
 
     @property

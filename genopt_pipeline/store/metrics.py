@@ -316,3 +316,15 @@ def last_readings(
     for column in ("posted_at", "observed_at"):
         frame[column] = pd.to_datetime(frame[column], utc=True)
     return frame
+
+
+def first_window(connection: Connection, account_id: str, since: datetime) -> datetime | None:
+    """Start of the first window collected from ``since`` on; None if there is none."""
+    value: datetime | None = connection.scalar(
+        text("""
+            SELECT min(window_start) FROM genopt.collected_windows
+             WHERE account_id = :account AND window_start >= :since
+        """),
+        {"account": account_id, "since": since},
+    )
+    return value

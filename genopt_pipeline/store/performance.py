@@ -215,3 +215,18 @@ def life_time_table(connection: Connection, account_id: str) -> list[dict[str, A
         {"account": account_id},
     ).mappings()
     return [dict(row) for row in rows]
+
+
+def measured_ends(
+    connection: Connection, account_id: str, since: datetime, until: datetime
+) -> set[datetime]:
+    """Ends of the windows in ``(since, until]`` that have performance history."""
+    return set(
+        connection.scalars(
+            text("""
+                SELECT DISTINCT period_end FROM genopt.generator_performance_history
+                 WHERE account_id = :account AND period_end > :since AND period_end <= :until
+            """),
+            {"account": account_id, "since": since, "until": until},
+        )
+    )

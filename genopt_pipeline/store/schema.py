@@ -519,6 +519,12 @@ weight_snapshots = Table(
     _col("base_version", Integer(), "Version of the weights it starts from.", null=False),
     _col("inputs", JSONB(), "What it was computed from: counts, times, a hash.", null=False),
     _col("code_version", Text(), "Version of the code that computed it.", null=False),
+    _col(
+        "backfilled",
+        Boolean(),
+        "Computed by backfills only; such a snapshot is never published.",
+        null=False,
+    ),
     PrimaryKeyConstraint("account_id", "window_start"),
     ForeignKeyConstraint(["account_id"], ["genopt.accounts.account_id"]),
     CheckConstraint("decision IN ('proposed', 'skipped')", name="known_decision"),

@@ -16,7 +16,7 @@ CYCLE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Publication:
-    """What came of an attempt to publish: ``published``, ``skipped``, ``refused`` or ``nothing``."""
+    """What came of an attempt: ``published``, ``skipped``, ``refused`` or ``nothing``."""
 
     outcome: str
     reason: str
@@ -38,13 +38,16 @@ def write_snapshot(connection: Connection, account_id: str, row: Mapping[str, An
         "base_version",
         "inputs",
         "code_version",
+        "backfilled",
     )
     connection.execute(
         text(f"""
             INSERT INTO genopt.weight_snapshots (account_id, window_start, {", ".join(columns)})
             VALUES (:account, :window_start, {", ".join(":" + name for name in columns)})
             ON CONFLICT (account_id, window_start) DO UPDATE SET
-                {", ".join(f"{name} = excluded.{name}" for name in columns)}
+                {", ".join(f"{name} = excluded.{name}" for name in columns[:-1])},
+                -- what was computed when it was due stays so when it is computed again
+                backfilled = weight_snapshots.backfilled AND excluded.backfilled
         """).bindparams(
             bindparam("weights", type_=JSONB),
             bindparam("proposal", type_=JSONB),
@@ -108,6 +111,13 @@ def publish_current(
     snapshot = read_snapshot(connection, account_id, window_start)
     if snapshot is None:
         return Publication("nothing", f"there is no snapshot of the window {window_start:%F %R}")
+    if snapshot["backfilled"]:
+        return Publication(
+            "nothing",
+            f"the snapshot of the window {window_start:%F %R} was computed by a backfill only; "
+            "backfills are never published",
+            window_start,
+        )
     if done is not None and done.event_type == "weight_update":
         return Publication(
             "nothing",

@@ -878,6 +878,12 @@ def upgrade() -> None:
             nullable=False,
             comment="Version of the code that computed it.",
         ),
+        sa.Column(
+            "backfilled",
+            sa.Boolean(),
+            nullable=False,
+            comment="Computed by backfills only; such a snapshot is never published.",
+        ),
         sa.CheckConstraint(
             "(decision = 'skipped') = (reason IS NOT NULL)",
             name=op.f("ck_weight_snapshots_a_skip_has_a_reason"),

@@ -1,0 +1,163 @@
+"""Optimization: what the policy proposes for each window, and the one asset that publishes."""
+
+from typing import Any
+
+import dagster as dg
+
+from genopt_pipeline.defs import metadata, steps
+from genopt_pipeline.defs.accounts import for_each_account
+from genopt_pipeline.defs.failures import explained, transient_retries
+from genopt_pipeline.defs.partitions import SIX_HOURS, Partitions, key_of, windows
+from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.store import schema, snapshots
+from genopt_pipeline.store import weights as weight_store
+
+GROUP = "optimization"
+#: Tags by which Dagster marks the runs of a backfill.
+BACKFILL_TAGS = ("dagster/backfill", "dagster/asset_partition_range_start")
+
+
+def is_backfill(tags: Any) -> bool:
+    """Whether a run with these tags belongs to a backfill."""
+    return any(tag in tags for tag in BACKFILL_TAGS)
+
+
+def optimization_assets(partitions: Partitions) -> list[Any]:
+    """``weight_snapshots`` and ``generator_weights``."""
+
+    @dg.asset(
+        deps=["generator_f_per_1k", "post_followers"],
+        partitions_def=partitions.six_hours,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=transient_retries(),
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python", "scipy", "postgres", "table"},
+        code_version="1",
+        description="The weights that the policy proposes for the six-hour window, with reasons, "
+        "inputs and the other policy's proposal beside it. No side effects: it can be recomputed "
+        "for any window at any time, and publishes nothing.",
+        metadata=metadata.table_metadata(schema.weight_snapshots),
+    )
+    def weight_snapshots(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[None]:
+        window = context.partition_time_window
+
+        backfill = is_backfill(context.run.tags)
+
+        def run(account_id: str) -> list[dict[str, Any]]:
+            rows = []
+            for start, end in windows(window.start, window.end, SIX_HOURS):
+                with pipeline.write() as connection:
+                    row = steps.snapshot_step(connection, account_id, pipeline.settings, start, end)
+                    steps.write_snapshot(connection, account_id, row, backfilled=backfill)
+                rows.append(row)
+                _describe(context, account_id, row, key_of(start))
+            return rows
+
+        with explained():
+            results = for_each_account(context, pipeline, run)
+        rows = [row for each in results.values() for row in each]
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(rows),
+                "skipped": sum(row["decision"] == "skipped" for row in rows),
+                "policy": pipeline.settings.policy,
+                "data_time": dg.MetadataValue.timestamp(window.end),
+            }
+        )
+
+    @dg.asset(
+        deps=["weight_snapshots"],
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python", "postgres", "table"},
+        code_version="1",
+        pool="publish",
+        retry_policy=transient_retries(),
+        description="**The live weights.** Publishes the snapshot of the window that ended last: "
+        "weights and event in one transaction, once a window, never from a backfill, and only if "
+        "nobody changed the weights since it was computed. They sum to exactly 1.",
+        metadata=metadata.table_metadata(schema.generator_weights),
+    )
+    def generator_weights(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[None]:
+        backfill = is_backfill(context.run.tags)
+
+        def run(account_id: str) -> tuple[snapshots.Publication, weight_store.Weights]:
+            with pipeline.write() as connection:
+                publication = (
+                    snapshots.Publication("nothing", "a backfill publishes nothing")
+                    if backfill
+                    else snapshots.publish_current(
+                        connection,
+                        account_id,
+                        now=pipeline.now(),
+                        created_by=f"dagster run {context.run.run_id}",
+                    )
+                )
+                return publication, weight_store.live_weights(connection, account_id)
+
+        with explained():
+            results = for_each_account(context, pipeline, run)
+        shown: dict[str, Any] = {
+            "dagster/row_count": sum(len(live.generators) for _, live in results.values())
+        }
+        for account_id, (publication, live) in results.items():
+            context.log.info("%s: %s: %s", account_id, publication.outcome, publication.reason)
+            shown |= {
+                f"{account_id}/outcome": publication.outcome,
+                f"{account_id}/reason": publication.reason,
+                f"{account_id}/version": live.version,
+                f"{account_id}/weights": metadata.table(
+                    [
+                        {
+                            "generator_name": name,
+                            "weight": float(row.weight),
+                            "status": row.status,
+                            "locked": row.locked,
+                        }
+                        for name, row in live.generators.items()
+                    ],
+                    ("generator_name", "weight", "status", "locked"),
+                ),
+                **{
+                    f"{account_id}/weight/{name}": float(row.weight)
+                    for name, row in live.generators.items()
+                },
+            }
+        return dg.MaterializeResult(metadata=shown)
+
+    return [weight_snapshots, generator_weights]
+
+
+def _describe(
+    context: dg.AssetExecutionContext, account_id: str, row: dict[str, Any], key: str
+) -> None:
+    explanations = row["proposal"].get("explanations", {})
+    changes = {change["generator"]: change for change in row["proposal"].get("changes", [])}
+    shadow = row["shadow"].get("weights", {})
+    context.add_asset_metadata(
+        {
+            f"{account_id}/decision": row["decision"],
+            **metadata.known({f"{account_id}/reason": row["reason"]}),
+            f"{account_id}/posts": row["inputs"]["posts"],
+            f"{account_id}/reasons": metadata.table(
+                [
+                    {
+                        "generator": name,
+                        "old_weight": changes.get(name, {}).get("old_weight", weight),
+                        "new_weight": weight,
+                        "shadow_weight": shadow.get(name),
+                        "reason": changes.get(name, {}).get("reason") or explanations.get(name),
+                    }
+                    for name, weight in row["weights"].items()
+                ],
+                ("generator", "old_weight", "new_weight", "shadow_weight", "reason"),
+            ),
+            **{f"{account_id}/weight/{name}": weight for name, weight in row["weights"].items()},
+        },
+        partition_key=key,
+    )

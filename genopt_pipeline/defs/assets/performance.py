@@ -1,0 +1,115 @@
+"""Performance: F/1K of each generator, as it was known at the end of each window."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from genopt_pipeline.defs import metadata, steps
+from genopt_pipeline.defs.accounts import for_each_account
+from genopt_pipeline.defs.failures import explained, transient_retries
+from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, key_of, windows
+from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.store import performance as performance_store
+from genopt_pipeline.store import schema
+
+GROUP = "performance"
+REPORT_COLUMNS = (
+    "rank",
+    "generator_name",
+    "posts_count",
+    "impressions",
+    "followers_gained",
+    "f_per_1k",
+    "f_per_1k_low",
+    "f_per_1k_high",
+    "tier",
+    "trend",
+    "engagement_rate",
+    "weight_used",
+)
+LIFE_TIME_COLUMNS = (
+    "generator_name",
+    "weight",
+    "total_posts",
+    "total_impressions",
+    "total_followers_gained",
+    "avg_f_per_1k",
+    "avg_engagement_rate",
+    "status",
+)
+
+
+def performance_assets(partitions: Partitions) -> list[Any]:
+    """``generator_f_per_1k``."""
+
+    @dg.asset(
+        deps=["post_followers", "raw_post_metrics"],
+        partitions_def=partitions.two_hours,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=transient_retries(),
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python", "pandas", "postgres", "table"},
+        code_version="1",
+        description="**F/1K: followers gained per 1000 impressions**, per generator over the 7 "
+        "days before the window's end, with a 90 % interval, tier, rank and trend. Written to "
+        "`generator_performance_history` for look-backs of 1, 3, 7, 14 and 30 days; life-time "
+        "figures go to `generator_weights`.",
+        metadata=metadata.table_metadata(schema.generator_performance_history),
+    )
+    def generator_f_per_1k(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[None]:
+        window = context.partition_time_window
+        settings = pipeline.settings
+
+        def run(account_id: str) -> pd.DataFrame:
+            report = pd.DataFrame()
+            for start, end in windows(window.start, window.end, TWO_HOURS):
+                with pipeline.write() as connection:
+                    report = steps.performance_step(connection, account_id, settings, end)
+                _describe(context, account_id, report, key_of(start))
+            with pipeline.write() as connection:
+                performance_store.refresh_life_time(
+                    connection, account_id, estimator=settings.estimator
+                )
+            return report
+
+        with explained():
+            reports = for_each_account(context, pipeline, run)
+        life_time: dict[str, Any] = {}
+        with pipeline.read() as connection:
+            for account_id in reports:
+                rows = performance_store.life_time_table(connection, account_id)
+                life_time[f"{account_id}/life_time"] = metadata.table(rows, LIFE_TIME_COLUMNS)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(len(report) for report in reports.values()),
+                "estimator": settings.estimator,
+                "data_time": dg.MetadataValue.timestamp(window.end),
+                **life_time,
+            }
+        )
+
+    return [generator_f_per_1k]
+
+
+def _describe(
+    context: dg.AssetExecutionContext, account_id: str, report: pd.DataFrame, key: str
+) -> None:
+    rows = steps.records(report.sort_values(["rank", "generator_name"], na_position="last"))
+    values = {f"{account_id}/f_per_1k/{row['generator_name']}": row["f_per_1k"] for row in rows}
+    measured = [row for row in rows if row["followers_gained"] is not None and row["impressions"]]
+    impressions = sum(row["impressions"] for row in measured)
+    if impressions:
+        followers = sum(row["followers_gained"] for row in measured)
+        values[f"{account_id}/f_per_1k"] = 1000.0 * followers / impressions
+    context.add_asset_metadata(
+        {
+            f"{account_id}/table": metadata.table(rows, REPORT_COLUMNS),
+            f"{account_id}/posts": sum(row["posts_count"] for row in rows),
+            **metadata.known(values),
+        },
+        partition_key=key,
+    )

@@ -1,0 +1,53 @@
+"""Putting the definitions together; production and tests call the same function."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from genopt_pipeline.defs.assets.attribution import attribution_assets
+from genopt_pipeline.defs.assets.ingestion import ingestion_assets
+from genopt_pipeline.defs.assets.optimization import optimization_assets
+from genopt_pipeline.defs.assets.performance import performance_assets
+from genopt_pipeline.defs.jobs import make_jobs
+from genopt_pipeline.defs.partitions import make_partitions
+from genopt_pipeline.defs.resources import MakeSource, Pipeline
+from genopt_pipeline.defs.schedules import make_schedules
+from genopt_pipeline.defs.sensors import make_sensors
+from genopt_pipeline.defs.sources import make_source
+from genopt_pipeline.settings import Settings, load_settings
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def make_pipeline(
+    settings: Settings | None = None,
+    *,
+    sources: MakeSource = make_source,
+    clock: Callable[[], datetime] = _utc_now,
+) -> Pipeline:
+    """An installation at work, by default the one that the environment describes."""
+    return Pipeline(settings or load_settings(), make_source=sources, clock=clock)
+
+
+def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
+    """All assets, jobs, schedules and sensors of an installation."""
+    pipeline = pipeline or make_pipeline()
+    partitions = make_partitions(pipeline.settings.start)
+    jobs = make_jobs(partitions)
+    return dg.Definitions(
+        assets=[
+            *ingestion_assets(partitions),
+            *attribution_assets(partitions),
+            *performance_assets(partitions),
+            *optimization_assets(partitions),
+        ],
+        jobs=jobs.all,
+        schedules=make_schedules(jobs),
+        sensors=make_sensors(jobs),
+        resources={"pipeline": pipeline},
+        # steps of one run share a connection and follow each other: processes would only cost
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,40 @@
+"""Which failures a second try can mend, and how a failure is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from genopt_pipeline.sources.base import SourceRefusedError, TransientSourceError
+from genopt_pipeline.store.engine import DatabaseUnavailableError
+from genopt_pipeline.store.migrate import SchemaVersionError
+from genopt_pipeline.store.server import DatabaseUrlError
+
+#: Tries after the first, and the seconds before the first of them.
+RETRIES = 3
+DELAY_SECONDS = 5.0
+
+
+def transient_retries() -> dg.RetryPolicy:
+    """Tries again what may pass by itself; :func:`explained` says what that is."""
+    return dg.RetryPolicy(
+        max_retries=RETRIES,
+        delay=DELAY_SECONDS,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn known failures into a ``Failure`` with a message a person can act on.
+
+    A refusal (credentials, a window that is gone, a database of another version) is not tried
+    again; a time-out or an unreachable database is.
+    """
+    try:
+        yield
+    except (SourceRefusedError, SchemaVersionError, DatabaseUrlError, ValueError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    except (TransientSourceError, DatabaseUnavailableError) as error:
+        raise dg.Failure(description=str(error), allow_retries=True) from error

@@ -1,0 +1,322 @@
+"""What each asset does in one window of one account, without Dagster.
+
+Each step reads, calls core, writes in the caller's transaction and returns what it saw. *Now* is
+the window's end. Running a step again writes the same rows.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection
+
+import genopt_pipeline
+from genopt_pipeline.core import attribution, increments, performance, policies
+from genopt_pipeline.settings import Settings
+from genopt_pipeline.store import attribution as attribution_store
+from genopt_pipeline.store import metrics, snapshots
+from genopt_pipeline.store import performance as performance_store
+from genopt_pipeline.store import weights as weight_store
+
+#: Data that an attribution reads before its window.
+ATTRIBUTION_LOOKBACK = timedelta(days=30)
+#: A post's readings that its increments inside the look-back need lie in this time before it.
+READINGS_MARGIN = timedelta(hours=increments.CREDIT_HOURS) + timedelta(hours=4)
+#: A gap is merged into the next window that has a reading, but not over more than this.
+LONGEST_MERGED_GAP = timedelta(days=3)
+TWO_HOURS = timedelta(hours=2)
+#: Posts of the last days whose totals each attribution states again.
+RESTATED_DAYS = timedelta(days=7)
+UNKNOWN_GENERATOR = "(unknown)"
+
+
+# Follower deltas -----------------------------------------------------------------------------
+
+
+def delta_step(
+    connection: Connection, account_id: str, start: datetime, end: datetime
+) -> dict[str, Any]:
+    """Store the follower change of one window."""
+    earliest = start - LONGEST_MERGED_GAP
+    counts = metrics.follower_readings(
+        connection, account_id, earliest - increments.BOUNDARY_TOLERANCE, end
+    )
+    row = increments.follower_delta(counts, start, end, earliest=earliest)
+    attribution_store.write_delta(connection, account_id, row)
+    return row
+
+
+# Attribution ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttributionInputs:
+    """Deltas and exposures of a stretch of time, read once for all windows in it."""
+
+    deltas: pd.DataFrame
+    exposures: pd.DataFrame
+    posted_at: pd.Series
+
+    def as_of(self, end: datetime) -> "AttributionInputs":
+        """What was known at ``end``, from the look-back before it."""
+        since = pd.Timestamp(end - ATTRIBUTION_LOOKBACK)
+        until = pd.Timestamp(end)
+        deltas = self.deltas
+        exposures = self.exposures
+        return AttributionInputs(
+            deltas[(deltas["window_start"] >= since) & (deltas["window_end"] <= until)],
+            exposures[(exposures["window_start"] >= since) & (exposures["window_start"] < until)],
+            self.posted_at,
+        )
+
+
+def read_attribution_inputs(
+    connection: Connection, account_id: str, start: datetime, end: datetime
+) -> AttributionInputs:
+    """Inputs of all windows in ``[start, end)``."""
+    since = start - ATTRIBUTION_LOOKBACK
+    readings = metrics.last_readings(
+        connection, account_id, since - READINGS_MARGIN, end, window=TWO_HOURS
+    )
+    readings["generator_name"] = readings["generator_name"].fillna(UNKNOWN_GENERATOR)
+    return AttributionInputs(
+        attribution_store.read_deltas(connection, account_id, since, end),
+        increments.exposure_increments(readings, TWO_HOURS),
+        readings.groupby("post_id")["posted_at"].first(),
+    )
+
+
+def attribution_step(
+    connection: Connection,
+    account_id: str,
+    start: datetime,
+    end: datetime,
+    inputs: AttributionInputs,
+) -> dict[str, Any]:
+    """Attribute one window's change; a gap has no attribution and says so."""
+    known = inputs.as_of(end)
+    of_window = known.deltas[known.deltas["window_end"] == pd.Timestamp(end)]
+    if of_window.empty:
+        attribution_store.clear_attribution(connection, account_id, start)
+        return {"gap": True, "posts": 0}
+    covers_from = of_window["window_start"].iloc[0]
+    delta = float(of_window["delta"].iloc[0])
+    result = attribution.attribute_followers(known.deltas, known.exposures)
+    shares = result.posts[result.posts["window_start"] == covers_from].set_index("post_id")
+    totals = result.totals.set_index("post_id")
+    recent = known.posted_at[known.posted_at >= pd.Timestamp(end - RESTATED_DAYS)].index
+    credited = totals.index.intersection(shares.index.union(recent)).sort_values()
+    rows = pd.DataFrame(
+        {
+            "decision_id": credited,
+            "followers": shares["followers"].reindex(credited).fillna(0.0).to_numpy(),
+            "variance": shares["variance"].reindex(credited).fillna(0.0).to_numpy(),
+            "followers_to_date": totals["followers"].reindex(credited).to_numpy(),
+            "variance_to_date": totals["variance"].reindex(credited).to_numpy(),
+            "information": totals["information"].reindex(credited).to_numpy(),
+        }
+    )
+    line = result.baseline[result.baseline["window_start"] == covers_from].iloc[0]
+    quarantined = covers_from in set(result.quarantined)
+    baseline = {
+        "delta": delta,
+        "followers": float(line["followers"]),
+        "organic": _number(line.get("organic")),
+        "unfollows": _number(line.get("unfollows")),
+        "quarantined": quarantined,
+    }
+    parameters = {
+        **policies.jsonable(dict(result.parameters)),
+        "code_version": genopt_pipeline.__version__,
+        "warnings": list(result.warnings),
+    }
+    attribution_store.write_attribution(
+        connection, account_id, start, end, posts=rows, baseline=baseline, parameters=parameters
+    )
+    return {
+        "gap": False,
+        "posts": len(rows),
+        "delta": delta,
+        "credited": float(rows["followers"].sum()),
+        "baseline": baseline["followers"],
+        "quarantined": quarantined,
+        "parameters": parameters,
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
+
+
+# Performance ---------------------------------------------------------------------------------
+
+#: Look-backs of the performance history, in days; the second is the report's and the gate's.
+LOOKBACK_DAYS = (1.0, 3.0, 7.0, 14.0, 30.0)
+
+
+def performance_step(
+    connection: Connection, account_id: str, settings: Settings, end: datetime
+) -> pd.DataFrame:
+    """Store the per-generator tables of all look-backs before ``end``; returns the report's.
+
+    The frame has one row a generator with the columns of ``generator_performance_history``.
+    """
+    in_force = weight_store.weights_in_force(connection, account_id, end)
+    posts = performance_store.posts_as_of(
+        connection,
+        account_id,
+        at=end,
+        since=end - timedelta(days=max(LOOKBACK_DAYS)),
+        estimator=settings.estimator,
+    )
+    tables = performance.summarize_lookbacks(
+        posts, list(in_force.generators), now=end, lookback_days=LOOKBACK_DAYS
+    )
+    report = pd.DataFrame()
+    for days, table in tables.items():
+        rows = [
+            {
+                **row,
+                "period_start": end - timedelta(days=days),
+                "period_end": end,
+                "experiment_arm": "all",
+                "weight_used": in_force.generators[row["generator_name"]].weight,
+                "estimator": settings.estimator,
+            }
+            for row in records(table)
+        ]
+        performance_store.write_history(connection, account_id, rows)
+        if days == float(settings.window_days):
+            report = pd.DataFrame(rows)
+    return report
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries of plain Python values; what is not known becomes None."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [
+        {str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()}
+        for row in plain.to_dict("records")
+    ]
+
+
+# Weight snapshots ----------------------------------------------------------------------------
+
+
+def optimizer_config(settings: Settings) -> policies.OptimizerConfig:
+    """The policies' settings, from the installation's."""
+    return policies.OptimizerConfig(
+        policy=settings.policy,
+        guards=policies.GuardConfig(
+            floor=settings.min_weight,
+            cap=settings.max_weight,
+            step=settings.aggressiveness,
+        ),
+        exponential=policies.ExponentialConfig(
+            exploration=settings.exploration_rate, min_posts=settings.min_posts_for_optimization
+        ),
+        window_days=float(settings.window_days),
+        min_posts_window=settings.min_posts_window,
+    )
+
+
+def data_gate(
+    connection: Connection, account_id: str, settings: Settings, end: datetime
+) -> str | None:
+    """Why the data of a window do not allow an optimization; None if they do."""
+    history = performance_store.read_history(
+        connection, account_id, since=end - TWO_HOURS, until=end, days=settings.window_days
+    )
+    if history.empty:
+        return f"generator_f_per_1k has no rows for {end:%Y-%m-%d %H:%M}: its window did not run"
+    if settings.estimator == "attributed":
+        deltas = attribution_store.read_deltas(connection, account_id, end - timedelta(days=1), end)
+        if deltas.empty:
+            return "no follower change is known of the last 24 hours: the data are stale"
+        age = end - deltas["window_end"].max().to_pydatetime()
+        if age > timedelta(hours=6):
+            return f"the newest follower change is {age.total_seconds() / 3600:.0f} hours old"
+    return None
+
+
+def snapshot_step(
+    connection: Connection,
+    account_id: str,
+    settings: Settings,
+    start: datetime,
+    end: datetime,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Compute the snapshot of one window as a row of ``weight_snapshots``; writes nothing."""
+    in_force = weight_store.weights_in_force(connection, account_id, end)
+    states = {
+        name: policies.GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
+        for name, row in in_force.generators.items()
+    }
+    posts = performance_store.posts_as_of(
+        connection,
+        account_id,
+        at=end,
+        since=end - timedelta(days=70),
+        estimator=settings.estimator,
+    )
+    config = optimizer_config(settings)
+    proposal, shadow = policies.propose_both(posts, states, now=end, config=config, force=force)
+    refusal = None if force else data_gate(connection, account_id, settings, end)
+    skipped = refusal is not None or proposal.decision == "skipped"
+    weights = in_force.by_name if skipped else proposal.weights
+    window = posts[posts["posted_at"] >= pd.Timestamp(end - timedelta(days=settings.window_days))]
+    table = performance.summarize(
+        posts, list(states), now=end, lookback=timedelta(days=settings.window_days)
+    )
+    ranked = table[table["f_per_1k"].notna()].sort_values(["f_per_1k", "generator_name"])
+    inputs: dict[str, Any] = {
+        "posts": len(window),
+        "window_days": settings.window_days,
+        "posts_read": len(posts),
+        "estimator": settings.estimator,
+        "as_of": end.isoformat(),
+        "sha256": frame_hash(posts),
+        "top_performer": None,
+        "top_performer_f_per_1k": None,
+        "bottom_performer": None,
+        "bottom_performer_f_per_1k": None,
+    }
+    if not ranked.empty:
+        bottom, top = ranked.iloc[0], ranked.iloc[-1]
+        inputs |= {
+            "top_performer": top["generator_name"],
+            "top_performer_f_per_1k": float(top["f_per_1k"]),
+            "bottom_performer": bottom["generator_name"],
+            "bottom_performer_f_per_1k": float(bottom["f_per_1k"]),
+        }
+    return {
+        "window_start": start,
+        "window_end": end,
+        "decision": "skipped" if skipped else "proposed",
+        "reason": (refusal or proposal.reason) if skipped else None,
+        "policy": settings.policy,
+        "weights": {name: round(weight, 4) for name, weight in sorted(weights.items())},
+        "proposal": proposal.to_dict(),
+        "shadow": shadow.to_dict(),
+        "base_version": in_force.version,
+        "inputs": inputs,
+        "code_version": genopt_pipeline.__version__,
+    }
+
+
+def write_snapshot(
+    connection: Connection, account_id: str, row: dict[str, Any], *, backfilled: bool
+) -> None:
+    """Store a snapshot computed by :func:`snapshot_step`."""
+    snapshots.write_snapshot(connection, account_id, {**row, "backfilled": backfilled})
+
+
+def frame_hash(frame: pd.DataFrame) -> str:
+    """SHA-256 of a frame's rows, to tell whether two runs had the same input."""
+    text = json.dumps(records(frame), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
