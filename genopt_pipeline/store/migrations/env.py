@@ -2,15 +2,8 @@
 
 from alembic import context
 
+from genopt_pipeline.store.migrations.env_filter import is_ours
 from genopt_pipeline.store.schema import SCHEMA, metadata
-
-
-def is_ours(name: str | None, type_: str, _parents: object) -> bool:
-    """Leave other schemas, and the monthly partitions that are made at run time, alone."""
-    if type_ == "schema":
-        return name == SCHEMA
-    return not (type_ == "table" and (name or "").startswith("post_metric_snapshots_"))
-
 
 connection = context.config.attributes["connection"]
 context.configure(

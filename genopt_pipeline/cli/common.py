@@ -1,0 +1,116 @@
+"""What all commands share: settings, output as text or JSON, and errors as one line."""
+
+import contextlib
+import errno
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError
+
+from genopt_pipeline.core.policies import GuardError, ProposalInputError
+from genopt_pipeline.core.selection import InvalidWeightsError
+from genopt_pipeline.settings import Settings, load_settings
+from genopt_pipeline.sources.base import SourceError
+from genopt_pipeline.store.engine import DatabaseUnavailableError, describe
+from genopt_pipeline.store.migrate import SchemaVersionError
+from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError
+from genopt_pipeline.store.weights import (
+    StaleVersionError,
+    UnknownAccountError,
+    UnknownGeneratorError,
+)
+
+console = Console()
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+class CommandError(Exception):
+    """A command could not do what was asked; the message is what the user reads."""
+
+
+#: Errors whose message was written for the user.
+TOLD = (
+    CommandError,
+    SourceError,
+    DatabaseUnavailableError,
+    SchemaVersionError,
+    DatabaseUrlError,
+    EmbeddedServerError,
+    StaleVersionError,
+    UnknownAccountError,
+    UnknownGeneratorError,
+    InvalidWeightsError,
+    ProposalInputError,
+    GuardError,
+)
+
+
+def settings() -> Settings:
+    """The settings, or one clear line per variable that is wrong.
+
+    Raises
+    ------
+    CommandError
+        A variable has a value that is not allowed.
+    """
+    try:
+        return load_settings()
+    except ValidationError as error:
+        lines = [
+            f"GENOPT_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise CommandError("; ".join(lines)) from error
+
+
+def emit(value: Any) -> None:
+    """Print a value as JSON; times in ISO format, numbers of the database as numbers."""
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if hasattr(value, "as_tuple"):  # Decimal
+        return float(value)
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print known failures as one line and exit 1; a bug still shows its traceback."""
+    try:
+        yield
+    except TOLD as error:
+        _fail(" ".join(str(error).split()))
+    except DBAPIError as error:
+        _fail(_database(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"the disk is full: {error.filename or error.strerror}; nothing was half-written")
+        place = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{place}")
+
+
+def _database(error: DBAPIError) -> str:
+    state = getattr(error.orig, "sqlstate", None)
+    said = describe(error)
+    if state == "53100":
+        return f"the disk of the database is full ({said}); nothing was written"
+    return f"the database refused: {said}; nothing was written"
+
+
+def _fail(message: str) -> None:
+    errors.print("error:", style="red", end=" ")
+    errors.print(message, markup=False)
+    raise SystemExit(1)

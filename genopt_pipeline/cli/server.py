@@ -1,0 +1,299 @@
+"""Commands that start, stop and prepare an installation: up, down, migrate, demo, db-url."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from genopt_pipeline.cli import common
+from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
+from genopt_pipeline.settings import Settings
+from genopt_pipeline.store import migrate as migrations
+from genopt_pipeline.store import server
+from genopt_pipeline.store import weights as weight_store
+from genopt_pipeline.store.engine import open_engine
+
+Days = Annotated[int, typer.Option("--days", min=1, max=365, help="Days of history.")]
+
+
+def dagster_home() -> Path:
+    """The folder with dagster.yaml and workspace.yaml.
+
+    Raises
+    ------
+    CommandError
+        DAGSTER_HOME is not set and this is not a checkout.
+    """
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named) if named else Path(__file__).resolve().parents[2]
+    for name in ("dagster.yaml", "workspace.yaml"):
+        if not (home / name).is_file():
+            raise CommandError(
+                f"{home} has no {name}; set DAGSTER_HOME to the folder that holds dagster.yaml "
+                "and workspace.yaml"
+            )
+    return home
+
+
+def prepare(settings: Settings) -> dict[str, Any]:
+    """Create and migrate the databases and register the account; returns what was done."""
+    urls = server.resolve_urls(settings)
+    created = migrations.create_database(urls.genopt)
+    migrations.create_database(urls.dagster)
+    revision = migrations.upgrade(urls.genopt)
+    engine = open_engine(urls.genopt)
+    try:
+        with engine.begin() as connection:
+            registered = weight_store.ensure_account(connection, settings.account, DEFAULT_WEIGHTS)
+    finally:
+        engine.dispose()
+    return {
+        "database": urls.genopt.set(drivername="postgresql").render_as_string(hide_password=True),
+        "created": created,
+        "revision": revision,
+        "account": settings.account,
+        "account_registered": registered,
+    }
+
+
+def migrate(as_json: AsJson = False) -> None:
+    """Create the databases if missing and bring the schema up to date; safe to repeat."""
+    done = prepare(common.settings())
+    if as_json:
+        common.emit(done)
+    else:
+        console.print(
+            f"{done['database']} is at revision {done['revision']}, "
+            f"account {done['account']!r} is registered"
+        )
+
+
+def db_url(as_json: AsJson = False) -> None:
+    """Print the database's URL as psql takes it: psql "$(genopt db-url)"."""
+    url = server.psql_url(server.resolve_urls(common.settings()).genopt)
+    if as_json:
+        common.emit({"url": url})
+    else:
+        sys.stdout.write(url + "\n")
+
+
+def down(as_json: AsJson = False) -> None:
+    """Stop the embedded PostgreSQL server; your data stay."""
+    settings = common.settings()
+    if settings.database_url is not None:
+        raise CommandError("GENOPT_DATABASE_URL names a server that genopt does not manage")
+    stopped = server.stop_embedded(settings.home)
+    if as_json:
+        common.emit({"stopped": stopped})
+    else:
+        console.print("stopped" if stopped else "no embedded server is running")
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that something listens on.
+
+    Raises
+    ------
+    CommandError
+        The port is in use.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CommandError(
+                f"port {port} on 127.0.0.1 is in use; stop what listens there, or set GENOPT_PORT"
+            ) from error
+
+
+def _history(settings: Settings, days: int, *, quiet: bool) -> dict[str, Any]:
+    # many small events: Dagster writes them in batches if told so before it is imported
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    import logging
+
+    import dagster as dg
+
+    from genopt_pipeline.defs import history
+    from genopt_pipeline.defs.build import make_pipeline
+
+    logging.getLogger("dagster").setLevel(logging.WARNING)
+    begun = time.monotonic()
+    pipeline = make_pipeline(settings)
+    now = pipeline.now()
+    start = history.start_of_history(pipeline, now, days)
+    stages = history.plan(start, now)
+    with (
+        dg.DagsterInstance.get() as instance,
+        Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=quiet,
+        ) as progress,
+    ):
+        tasks: list[Any] = []
+
+        def report(stage: history.Stage) -> None:
+            for task in tasks:
+                progress.update(task, total=1, completed=1)
+            span = (
+                f" ({stage.first:%Y-%m-%d %H:%M} to {stage.last:%Y-%m-%d %H:%M} UTC)"
+                if stage.first and stage.last
+                else ""
+            )
+            tasks.append(progress.add_task(stage.title + span, total=None))
+
+        try:
+            history.run_history(pipeline, instance, stages, progress=report)
+        except history.HistoryError as error:
+            raise CommandError(str(error)) from error
+        for task in tasks:
+            progress.update(task, total=1, completed=1)
+    return summary(pipeline, start, now, time.monotonic() - begun)
+
+
+def summary(pipeline: Any, start: datetime, now: datetime, seconds: float) -> dict[str, Any]:
+    """What a demo ended with: counts, live weights and the newest event."""
+    from genopt_pipeline.store import counts
+
+    account = pipeline.settings.account
+    with pipeline.read() as connection:
+        live = weight_store.live_weights(connection, account)
+        event = weight_store.recent_events(connection, account, limit=1)[0]
+        rows = counts.row_counts(connection, account)
+    return {
+        "account": account,
+        "from": start,
+        "to": now,
+        "seconds": round(seconds, 1),
+        "rows": rows,
+        "weights": {name: float(row.weight) for name, row in live.generators.items()},
+        "weights_sum": float(sum(row.weight for row in live.generators.values())),
+        "weights_version": live.version,
+        "differ_from_defaults": live.by_name != dict(sorted(DEFAULT_WEIGHTS.items())),
+        "newest_event": {
+            "event_type": event["event_type"],
+            "reason": event["reason"],
+            "created_at": event["created_at"],
+        },
+    }
+
+
+def demo(
+    days: Days = 14,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Start the Dagster UI afterwards.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Give a simulated account a history and run the whole loop on it, in real Dagster runs.
+
+    The numbers are simulated. Running it again goes on where it stopped.
+    """
+    settings = common.settings()
+    if settings.source != "sandbox":
+        raise CommandError(
+            f"the demo runs on the sandbox, but GENOPT_SOURCE is {settings.source!r}"
+        )
+    if serve:
+        check_port(settings.port)
+    prepare(settings)
+    done = _history(settings, days, quiet=as_json)
+    if as_json:
+        common.emit(done)
+    else:
+        from genopt_pipeline.cli.views import show_dashboard
+
+        show_dashboard(settings)
+        console.print(
+            f"{days} days of a simulated account in {done['seconds']:.0f} s; weights version "
+            f"{done['weights_version']}: {done['newest_event']['reason']}"
+        )
+    if serve:
+        serve_ui(settings)
+
+
+def up(
+    with_demo: Annotated[
+        bool, typer.Option("--demo", help="First give a simulated account a history.")
+    ] = False,
+    days: Days = 14,
+) -> None:
+    """Start everything: database, migrations, the Dagster UI and daemon with its schedules.
+
+    Ctrl-C stops the UI and the daemon; the embedded database goes on until `genopt down`.
+    """
+    if with_demo:
+        demo(days=days, serve=True, as_json=False)
+        return
+    settings = common.settings()
+    check_port(settings.port)
+    done = prepare(settings)
+    console.print(f"{done['database']} is at revision {done['revision']}")
+    serve_ui(settings)
+
+
+def serve_ui(settings: Settings) -> None:
+    """Run the Dagster UI and daemon until they are stopped.
+
+    Raises
+    ------
+    CommandError
+        They stopped by themselves.
+    """
+    home = dagster_home()
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    if settings.database_url is None:
+        environment["GENOPT_HOME"] = str(settings.home.resolve())
+    environment.pop("DAGSTER_EVENT_BATCH_SIZE", None)
+    console.print(
+        f"Dagster UI: [link]http://127.0.0.1:{settings.port}[/link]  (Ctrl-C stops it; "
+        "`genopt down` stops the embedded database)"
+    )
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
+        [
+            sys.executable,
+            "-m",
+            "dagster",
+            "dev",
+            "-w",
+            str(home / "workspace.yaml"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(settings.port),
+        ],
+        env=environment,
+        cwd=home,
+        start_new_session=True,
+    )
+
+    def forward(signum: int, _frame: object) -> None:
+        process.send_signal(signum)
+
+    previous = {
+        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    stopped = False
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)
+    finally:
+        stopped = process.returncode in (0, -signal.SIGINT, -signal.SIGTERM, 130, 143)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if not stopped:
+        raise CommandError(f"the Dagster UI stopped with exit code {process.returncode}")
