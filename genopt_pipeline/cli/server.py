@@ -258,7 +258,7 @@ def serve_ui(settings: Settings) -> None:
     environment = {**os.environ, "DAGSTER_HOME": str(home)}
     if settings.database_url is None:
         environment["GENOPT_HOME"] = str(settings.home.resolve())
-    environment.pop("DAGSTER_EVENT_BATCH_SIZE", None)
+    environment.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
     console.print(
         f"Dagster UI: [link]http://127.0.0.1:{settings.port}[/link]  (Ctrl-C stops it; "
         "`genopt down` stops the embedded database)"

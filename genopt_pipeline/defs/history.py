@@ -102,13 +102,14 @@ def run_history(
     definitions = build_defs(pipeline)
     for stage in stages:
         progress(stage)
-        job = definitions.get_job_def(stage.job)
+        job = definitions.resolve_job_def(stage.job)
         result = job.execute_in_process(
             instance=instance,
             partition_key=(
                 key_of(stage.first) if stage.first is not None and not stage.tags else None
             ),
             tags={**stage.tags, PROCESS_TAG: str(os.getpid())},
+            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
             raise_on_error=False,
         )
         if not result.success:
@@ -142,5 +143,3 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-

@@ -4,10 +4,13 @@
 database as the commands of genopt do, be it the embedded server or a deployment's own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import dagster as dg
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy import URL
 
 from genopt_pipeline.settings import load_settings
@@ -18,6 +21,34 @@ from genopt_pipeline.store.server import resolve_urls
 def storage_url(url: URL) -> str:
     """The URL as Dagster's storage takes it: psycopg2, which its NOTIFY statements need."""
     return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+
+
+class BatchingEventLogStorage(PostgresEventLogStorage):
+    """Dagster's event log that also writes planned materializations in batches.
+
+    Dagster batches what was materialized, but writes what is planned one by one, each with four
+    new connections: 50 s for the 4,040 events of a fortnight of ten-minute windows, against 2 s.
+    Only with ``DAGSTER_EVENT_BATCH_SIZE`` set; the rows are the same.
+    """
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store planned materializations of one batch in two statements."""
+        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        if not events or {event.get_dagster_event().event_type for event in events} != {planned}:
+            super().store_event_batch(events)
+            return
+        statement = self.prepare_insert_event_batch(events)
+        with self._connect() as connection:
+            rows = connection.execute(statement.returning(SqlEventLogStorageTable.c.id)).fetchall()
+        ids = [int(row[0]) for row in rows]
+        newest = {
+            event.get_dagster_event().asset_key: (event, event_id)
+            for event, event_id in zip(events, ids, strict=True)
+        }
+        with self.index_transaction() as connection:
+            self._store_asset_event_tags(connection, events, ids)
+            for event, event_id in newest.values():
+                self._store_asset_event(connection, event, event_id)
 
 
 class GenoptStorage(DagsterPostgresStorage):
@@ -37,4 +68,8 @@ class GenoptStorage(DagsterPostgresStorage):
         """Start the embedded server if needed, create the database if missing, and connect."""
         url = resolve_urls(load_settings()).dagster
         create_database(url)
-        return cls(postgres_url=storage_url(url), inst_data=inst_data)
+        storage = cls(postgres_url=storage_url(url), inst_data=inst_data)
+        storage._event_log_storage = BatchingEventLogStorage(
+            storage.postgres_url, storage.should_autocreate_tables
+        )
+        return storage
