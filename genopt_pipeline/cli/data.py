@@ -1,0 +1,269 @@
+"""Commands that bring data in or draw: collect, import, record-post, select, quarantine."""
+
+import json
+import random
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from genopt_pipeline.cli import common
+from genopt_pipeline.cli.common import AsJson, CommandError, console
+
+
+def collect(as_json: AsJson = False) -> None:
+    """Collect the current ten-minute window, as the schedule does."""
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.defs.collect import collect_windows
+    from genopt_pipeline.defs.partitions import TEN_MINUTES, window_of
+
+    settings = common.settings()
+    if settings.source == "exports":
+        raise CommandError(
+            "GENOPT_SOURCE is exports: nothing is collected; use `genopt import FILE`"
+        )
+    pipeline = make_pipeline(settings)
+    window = window_of(pipeline.now(), TEN_MINUTES)
+    done = collect_windows(pipeline, settings.account, [window])
+    result = {
+        "account": settings.account,
+        "window_start": window[0],
+        "window_end": window[1],
+        "posts": done.posts,
+        "readings": done.readings,
+        "follower_counts": done.follower_counts,
+        "quarantined": done.quarantined,
+        "report": done.reports.get(window[0], {}),
+    }
+    if as_json:
+        common.emit(result)
+    else:
+        console.print(
+            f"{window[0]:%Y-%m-%d %H:%M} to {window[1]:%H:%M} UTC: {done.readings} new readings, "
+            f"{done.follower_counts} follower counts, {done.posts} new posts, "
+            f"{done.quarantined} quarantined"
+        )
+
+
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(help="X analytics exports, any dialect.", metavar="FILE…")
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV of post_id,generator_name (or decision_id,generator_name)."),
+    ] = None,
+    exported_at: Annotated[
+        str | None,
+        typer.Option(help="When the export was made (ISO time); else from the file's name or age."),
+    ] = None,
+    new_account: Annotated[
+        bool,
+        typer.Option(
+            help="Register GENOPT_ACCOUNT with the labels' generators, equally weighted, if it is "
+            "not registered yet."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import X analytics exports: totals of posts or days at the date of the export.
+
+    Good rows are kept; bad ones are quarantined with file, row, column and reason. Each file goes
+    in whole or not at all, and importing it again changes nothing.
+    """
+    from genopt_pipeline.defs import importing
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.sources.exports import read_labels
+
+    settings = common.settings()
+    at = _time(exported_at)
+    pipeline = make_pipeline(settings)
+    known = read_labels(labels) if labels else None
+    if new_account:
+        if known is None:
+            raise CommandError("--new-account needs --labels, which name the generators")
+        importing.register_from_labels(pipeline, settings.account, known)
+    summaries: list[importing.ImportSummary] = []
+    failures: list[str] = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=as_json,
+    ) as progress:
+        for path in files:
+            task = progress.add_task(path.name, total=path.stat().st_size if path.exists() else 1)
+            try:
+                summaries.append(
+                    importing.import_export(
+                        pipeline,
+                        settings.account,
+                        path,
+                        labels=known,
+                        exported_at=at,
+                        progress=lambda done, size, task=task: progress.update(  # type: ignore[misc]  # the default binds the task
+                            task, completed=done, total=size
+                        ),
+                    )
+                )
+            except (*common.TOLD, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+                failures.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+    if as_json:
+        common.emit({"files": [asdict(summary) for summary in summaries], "failures": failures})
+    else:
+        for summary in summaries:
+            _show_import(summary)
+    for failure in failures:
+        common.errors.print("error:", style="red", end=" ")
+        common.errors.print(" ".join(failure.split()), markup=False)
+    if failures:
+        raise SystemExit(1)
+
+
+def _show_import(summary: Any) -> None:
+    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped.items()))
+    console.print(
+        f"[bold]{summary.file}[/bold]: {summary.dialect}, exported "
+        f"{summary.exported_at:%Y-%m-%d %H:%M} UTC (from {summary.exported_at_origin})"
+        + (", imported before" if summary.repeated else "")
+    )
+    console.print(
+        f"  {summary.rows_read} rows read: {summary.rows_kept} kept, "
+        f"{sum(summary.skipped.values())} skipped{f' ({skipped})' if skipped else ''}, "
+        f"{summary.rows_rejected} quarantined"
+    )
+    if summary.kind == "posts":
+        console.print(
+            f"  {summary.labelled} posts with a generator, {summary.unlabelled} without; "
+            f"{summary.quarantined_names} unknown generator names quarantined"
+        )
+    for row in summary.rejected:
+        column = f", column {row['column']}" if row["column"] else ""
+        console.print(f"  {row['file']}, row {row['row']}{column}: {row['reason']}", markup=False)
+    if summary.rows_rejected > len(summary.rejected):
+        console.print(f"  … {summary.rows_rejected - len(summary.rejected)} more in quarantine")
+
+
+def _time(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{value!r} is not an ISO time such as 2026-02-27T12:00Z"
+        ) from error
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+Arm = Annotated[str, typer.Option("--arm", help="control, variant_a, variant_b or holdout.")]
+
+
+def select(
+    arm: Arm = "control",
+    seed: Annotated[int | None, typer.Option(help="Seed of the draw, for tests.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a generator by the weights in force, as an engine does."""
+    from genopt_pipeline.store.selector import GeneratorSelector
+    from genopt_pipeline.store.server import resolve_urls
+
+    settings = common.settings()
+    selector = GeneratorSelector(resolve_urls(settings).genopt, account=settings.account)
+    try:
+        chosen = selector.select(
+            arm,
+            random.Random(seed) if seed is not None else None,  # noqa: S311 - a draw, no secret
+        )
+    except (ValueError, LookupError) as error:
+        raise CommandError(str(error)) from error
+    finally:
+        selector.close()
+    if as_json:
+        common.emit(asdict(chosen))
+    else:
+        sys.stdout.write(chosen.generator_name + "\n")
+
+
+def record_post(
+    decision_id: Annotated[str, typer.Argument(help="The engine's key of the post.")],
+    generator: Annotated[str, typer.Argument(help="Generator that wrote it.")],
+    tweet_id: Annotated[str | None, typer.Option(help="X's id of the post.")] = None,
+    posted_at: Annotated[str | None, typer.Option(help="ISO time; now unless given.")] = None,
+    status: Annotated[
+        str, typer.Option(help="draft, scheduled, posted, failed or deleted.")
+    ] = "posted",
+    arm: Annotated[str | None, typer.Option(help="Arm it was drawn in.")] = None,
+    probability: Annotated[
+        float | None, typer.Option(help="Probability it was drawn with.", min=0.0, max=1.0)
+    ] = None,
+    weights_version: Annotated[
+        int | None, typer.Option(help="Version of the weights it was drawn by.")
+    ] = None,
+    quality_score: Annotated[float | None, typer.Option(help="The engine's score.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a post, or what became of it; recording it twice changes nothing."""
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import selector
+
+    settings = common.settings()
+    pipeline = make_pipeline(settings)
+    with pipeline.write() as connection:
+        registered = selector.record_post(
+            connection,
+            settings.account,
+            decision_id,
+            generator,
+            tweet_id=tweet_id,
+            posted_at=_time(posted_at) or (datetime.now(UTC) if status == "posted" else None),
+            status=status,
+            experiment_arm=arm,
+            selection_probability=probability,
+            weights_version=weights_version,
+            quality_score=quality_score,
+        )
+    if as_json:
+        common.emit({"decision_id": decision_id, "generator_name": registered})
+    else:
+        console.print(
+            f"{decision_id}: {registered}"
+            if registered
+            else f"{decision_id}: unknown generator {generator!r}; the post is kept, the name is "
+            "quarantined (`genopt quarantine`)"
+        )
+    if registered is None:
+        raise SystemExit(1)
+
+
+def read_lines(path: Path) -> list[tuple[int, Any]]:
+    """(line number, JSON value) of each line of a JSONL file; ``-`` is standard input.
+
+    Raises
+    ------
+    CommandError
+        The file cannot be read.
+    """
+    if str(path) == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a UTF-8 text"
+            raise CommandError(f"{path}: {reason}") from error
+    lines: list[tuple[int, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                lines.append((number, json.loads(line)))
+            except (json.JSONDecodeError, RecursionError) as error:
+                lines.append((number, CommandError(f"line {number} is not JSON: {error}")))
+    return lines

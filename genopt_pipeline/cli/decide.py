@@ -1,0 +1,144 @@
+"""Commands that decide on weights: optimize, propose."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from genopt_pipeline.cli import common
+from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.cli.data import read_lines
+from genopt_pipeline.core.policies import PolicyName
+
+
+def propose(
+    file: Annotated[
+        Path, typer.Argument(help="Cases, one JSON object a line; - is standard input.")
+    ],
+    policy: Annotated[str, typer.Option(help="exponential or thompson.")] = "exponential",
+    as_json: Annotated[  # the output is JSON lines in any case
+        bool, typer.Option("--json", help="Accepted for uniformity; the output is JSON lines.")
+    ] = True,
+) -> None:
+    """Weights that a policy proposes for given tables; uses no database.
+
+    Prints one line a case: {"id", "weights", "unrounded_weights", "changes", "warnings"} or
+    {"id", "error"}. Exits 1 if a case had an error.
+    """
+    del as_json
+    from genopt_pipeline.core.cases import propose_case
+
+    if policy not in ("exponential", "thompson"):
+        raise typer.BadParameter(f"unknown policy {policy!r}; use exponential or thompson")
+    name: PolicyName = "exponential" if policy == "exponential" else "thompson"
+    failed = False
+    for number, case in read_lines(file):
+        if isinstance(case, CommandError):
+            answer: dict[str, Any] = {"id": None, "error": str(case)}
+        else:
+            answer = propose_case(case, name)
+            if "error" in answer and answer["id"] is None:
+                answer["error"] = f"line {number}: {answer['error']}"
+        failed |= "error" in answer
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    if failed:
+        raise SystemExit(1)
+
+
+def optimize(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the proposal; write nothing at all.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ignore the gates on the number and age of data.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Optimize on the data up to the last six-hour boundary and put the weights in force.
+
+    The schedule does this every six hours; a window is published once. --dry-run gives the same
+    proposal and writes nothing.
+    """
+    from genopt_pipeline.defs import steps
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import snapshots
+
+    settings = common.settings()
+    pipeline = make_pipeline(settings)
+    begun = time.perf_counter()
+    start, end = snapshots.current_window(pipeline.now())
+    publication: snapshots.Publication | None = None
+    if dry_run:
+        with pipeline.read() as connection:
+            row = steps.snapshot_step(
+                connection, settings.account, settings, start, end, force=force
+            )
+    else:
+        with pipeline.write() as connection:
+            row = steps.snapshot_step(
+                connection, settings.account, settings, start, end, force=force
+            )
+            steps.write_snapshot(connection, settings.account, row, backfilled=False)
+            publication = snapshots.publish_current(
+                connection,
+                settings.account,
+                now=pipeline.now(),
+                created_by="genopt optimize" + (" --force" if force else ""),
+                execution_time_ms=(time.perf_counter() - begun) * 1000,
+            )
+    result = {
+        "account": settings.account,
+        "dry_run": dry_run,
+        "decision": row["decision"],
+        "reason": row["reason"],
+        "window_start": start,
+        "window_end": end,
+        "base_version": row["base_version"],
+        "weights": row["weights"],
+        "changes": row["proposal"]["changes"] if row["decision"] == "proposed" else [],
+        "explanations": row["proposal"]["explanations"],
+        "warnings": row["proposal"]["warnings"],
+        "shadow": {"policy": row["shadow"]["policy"], "weights": row["shadow"]["weights"]},
+        "published": None
+        if publication is None
+        else {"outcome": publication.outcome, "reason": publication.reason},
+    }
+    if as_json:
+        common.emit(result)
+    else:
+        _show(result)
+    if publication is not None and publication.outcome == "refused":
+        raise SystemExit(1)
+
+
+def _show(result: dict[str, Any]) -> None:
+    changes = {change["generator"]: change for change in result["changes"]}
+    table = Table(
+        title=f"{result['window_start']:%Y-%m-%d %H:%M} to {result['window_end']:%H:%M} UTC: "
+        f"{result['decision']}" + (" (dry run)" if result["dry_run"] else "")
+    )
+    table.add_column("generator")
+    table.add_column("old", justify="right")
+    table.add_column("new", justify="right")
+    table.add_column("why", overflow="fold")
+    for name, weight in result["weights"].items():
+        change = changes.get(name, {})
+        table.add_row(
+            name,
+            f"{change.get('old_weight', weight):.4f}",
+            f"{weight:.4f}",
+            change.get("reason") or result["explanations"].get(name, ""),
+        )
+    console.print(table)
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    if result["reason"]:
+        console.print(f"skipped: {result['reason']}", markup=False)
+    if result["published"]:
+        console.print(
+            f"{result['published']['outcome']}: {result['published']['reason']}", markup=False
+        )

@@ -1,0 +1,60 @@
+"""The command ``genopt``: registers the commands; each lives in the module of its kind."""
+
+import sys
+
+import typer
+
+import genopt_pipeline
+from genopt_pipeline.cli import common, data, decide, server, views
+
+app = typer.Typer(
+    name="genopt",
+    help="Learns which content generators earn followers, and sets their weights.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,
+)
+
+START = "Start and stop"
+DATA = "Data in"
+WEIGHTS = "Weights"
+LOOK = "Look"
+
+app.command("up", rich_help_panel=START)(server.up)
+app.command("down", rich_help_panel=START)(server.down)
+app.command("migrate", rich_help_panel=START)(server.migrate)
+app.command("demo", rich_help_panel=START)(server.demo)
+app.command("db-url", rich_help_panel=START)(server.db_url)
+app.command("collect", rich_help_panel=DATA)(data.collect)
+app.command("import", rich_help_panel=DATA)(data.import_)
+app.command("record-post", rich_help_panel=DATA)(data.record_post)
+app.command("select", rich_help_panel=WEIGHTS)(data.select)
+app.command("optimize", rich_help_panel=WEIGHTS)(decide.optimize)
+app.command("propose", rich_help_panel=WEIGHTS)(decide.propose)
+app.command("dashboard", rich_help_panel=LOOK)(views.dashboard)
+
+
+def _version(show: bool) -> None:
+    if show:
+        sys.stdout.write(f"genopt {genopt_pipeline.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Learns which content generators earn followers, and sets their weights."""
+    del version
+
+
+def main() -> None:
+    """Run a command; known failures are one line and exit 1, Ctrl-C is exit 130."""
+    with common.one_line_errors():
+        try:
+            app()
+        except KeyboardInterrupt:
+            common.errors.print("interrupted; running the command again goes on from here")
+            raise SystemExit(130) from None
