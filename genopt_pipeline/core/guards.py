@@ -184,8 +184,8 @@ def guarded_step(
     """One guarded cycle: base, stepped and feasible weights, each (rows, generators).
 
     base = ``weights`` projected onto today's set; stepped = base + step (target - base); the
-    last is stepped, projected. Projection does not expand, so with a target in the set
-    ``|feasible - base| <= step |target - base|``.
+    last is stepped, projected. Projection does not expand and leaves the base where it is, so
+    ``|feasible - base| <= step |target - base|`` whatever the target.
     """
     base = project(weights, lower, upper)
     stepped = base + step * (scale_targets(targets, lower, upper) - base)

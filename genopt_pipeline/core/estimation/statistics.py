@@ -1,0 +1,181 @@
+"""From posts to sufficient statistics: maturity, forgetting, overdispersion.
+
+Here: one pass over the posts of any number of accounts. Not here: what the statistics say about
+rates (``posterior``).
+
+A post of age t that has I impressions and F followers so far will have ``I / G_I(t)``
+impressions, of whose followers the share ``G_F(t)`` has come; its exposure is
+``E = I G_F(t) / G_I(t)``, in thousands, so that ``E[F] = rate * E`` at any age. Followers of a
+post are negative binomial, ``Var F = m + phi m^2`` with ``m = rate * E``, so a post is worth
+``omega = 1 / (1 + phi m)`` of a Poisson count: with ``y = sum omega F`` and
+``e = sum omega E``, ``Var y = rate * e``, as if y were a Poisson count with exposure e.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genopt_pipeline.core.estimation.config import EstimationConfig
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Ages below this are treated as this; the exposure has the finite limit of the time constants.
+_YOUNGEST_HOURS = 1e-3
+
+#: Shape of the gamma prior that steadies first guesses of rates, as if so many followers.
+_FIRST_GUESS_SHAPE = 4.0
+
+
+@dataclass(frozen=True)
+class PostBatch:
+    """Posts of many accounts as flat arrays of shape (posts,), in any order.
+
+    account, generator: positions, below ``accounts`` and ``generators``. age_hours: since
+    posting. impressions, followers: totals so far. information: in (0, 1], what an attributed
+    follower is worth of a counted one.
+    """
+
+    accounts: int
+    generators: int
+    account: Ints
+    generator: Ints
+    age_hours: Floats
+    impressions: Floats
+    followers: Floats
+    information: Floats | None = None
+
+
+@dataclass(frozen=True)
+class SufficientStatistics:
+    """What the posts say about the rates; addable over disjoint sets of posts of equal ``phi``.
+
+    followers, exposure: (accounts, generators, bins) sums of omega d rho F and omega d rho E,
+    exposure in 1,000 impressions, by age of the post: bin b lies between edges b and b + 1 of
+    ``(0, *cut_days, horizon_days)``. posts: (accounts, generators) posts read, undiscounted.
+    dispersion: (accounts,) phi.
+    """
+
+    followers: Floats
+    exposure: Floats
+    posts: Ints
+    dispersion: Floats
+
+    def chunks(self, size: int) -> Iterator["SufficientStatistics"]:
+        """The same statistics in slices of at most ``size`` accounts."""
+        for start in range(0, len(self.posts), size):
+            part = slice(start, start + size)
+            yield replace(
+                self,
+                followers=self.followers[part],
+                exposure=self.exposure[part],
+                posts=self.posts[part],
+                dispersion=self.dispersion[part],
+            )
+
+
+def maturity(age_hours: Floats, constant_hours: float) -> Floats:
+    """Share of a post's final count that has come by this age: ``1 - exp(-t / constant)``."""
+    return -np.expm1(-np.maximum(age_hours, _YOUNGEST_HOURS) / constant_hours)
+
+
+def mature_exposure(age_hours: Floats, impressions: Floats, config: EstimationConfig) -> Floats:
+    """Exposure of posts in 1,000 impressions: ``I G_F / G_I / 1000``."""
+    ratio = maturity(age_hours, config.followers_hours) / maturity(
+        age_hours, config.impressions_hours
+    )
+    return impressions * ratio / 1000.0
+
+
+def sufficient_statistics(batch: PostBatch, config: EstimationConfig) -> SufficientStatistics:
+    """Statistics of all accounts in one pass; posts beyond the horizon count for nothing."""
+    keep = batch.age_hours < config.horizon_days * 24.0
+    age, impressions, followers = (
+        x if keep.all() else x[keep] for x in (batch.age_hours, batch.impressions, batch.followers)
+    )
+    account = batch.account[keep]
+    cell = account * batch.generators + batch.generator[keep]
+    cells = batch.accounts * batch.generators
+    exposure = mature_exposure(age, impressions, config)
+    weight = np.exp2(-age / (24.0 * config.half_life_days))
+    if batch.information is not None:
+        weight = weight * batch.information[keep]
+    rate = _first_rates(account, cell, exposure, followers, weight, batch, config)
+    mean = rate[cell] * exposure
+    phi = _dispersion(account, followers, mean, batch.accounts, config)
+    weight = weight / (1.0 + phi[account] * mean)
+    edges = 24.0 * np.array(config.cut_days)
+    bins = len(edges) + 1
+    slot = cell * bins + np.searchsorted(edges, age, side="right")
+    shape = (batch.accounts, batch.generators, bins)
+
+    def total(values: Floats) -> Floats:
+        sums = np.bincount(slot, weights=values, minlength=cells * bins)
+        return sums.astype(np.float64).reshape(shape)
+
+    return SufficientStatistics(
+        followers=total(weight * followers),
+        exposure=total(weight * exposure),
+        posts=np.bincount(cell, minlength=cells).reshape(shape[:2]),
+        dispersion=phi,
+    )
+
+
+def _first_rates(
+    account: Ints,
+    cell: Ints,
+    exposure: Floats,
+    followers: Floats,
+    weight: Floats,
+    batch: PostBatch,
+    config: EstimationConfig,
+) -> Floats:
+    """Rates of shape (accounts * generators,), good enough to weigh posts by.
+
+    Drawn towards the account's rate, so that a generator with one lucky post does not make its
+    next posts look worthless.
+    """
+    n = batch.accounts * batch.generators
+
+    def sums(index: Ints, values: Floats, length: int) -> Floats:
+        return np.bincount(index, weights=values, minlength=length).astype(np.float64)
+
+    level = _ratio(
+        sums(account, weight * followers, batch.accounts),
+        sums(account, weight * exposure, batch.accounts),
+    )
+    weight = weight / (1.0 + config.dispersion * level[account] * exposure)
+    y, e = sums(cell, weight * followers, n), sums(cell, weight * exposure, n)
+    by_account = (batch.accounts, batch.generators)
+    level = _ratio(y.reshape(by_account).sum(axis=1), e.reshape(by_account).sum(axis=1))
+    spread = np.repeat(level, batch.generators)
+    steadied = (_FIRST_GUESS_SHAPE + np.maximum(y, 0.0)) * spread
+    return steadied / (_FIRST_GUESS_SHAPE + e * spread)
+
+
+def _ratio(followers: Floats, exposure: Floats) -> Floats:
+    """Followers over exposure, 0 where nothing was seen or followers fell."""
+    return np.maximum(followers, 0.0) / np.where(exposure > 0, exposure, 1.0)
+
+
+def _dispersion(
+    account: Ints, followers: Floats, mean: Floats, accounts: int, config: EstimationConfig
+) -> Floats:
+    """Phi of shape (accounts,) by moments, steadied by the prior.
+
+    ``((F - m)^2 - m) / m^2`` has expectation phi and, for large m, the same variance for every
+    post; small m make it useless, so posts weigh ``(phi0 m / (1 + phi0 m))^2``, at most one post
+    each, against the prior's ``dispersion_posts``.
+    """
+    scaled = config.dispersion * mean
+    # weight * ((F - m)^2 - m) / m^2 with the m^2 cancelled, so that m = 0 contributes 0
+    share = (config.dispersion / (1.0 + scaled)) ** 2
+    excess = np.bincount(
+        account, weights=share * ((followers - mean) ** 2 - mean), minlength=accounts
+    )
+    posts = np.bincount(account, weights=share * mean**2, minlength=accounts)
+    prior = config.dispersion_posts
+    phi = (prior * config.dispersion + excess) / (prior + posts)
+    return np.clip(phi, 0.05, 10.0)
