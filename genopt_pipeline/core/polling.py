@@ -187,6 +187,10 @@ def plan_polling(
         skipped.extend(
             SkippedPost(tweet, limiting) for i, (_, tweet) in enumerate(competing) if i not in keep
         )
+    if budget.timeline_requests_left == 0:
+        # by id they would cost several times as much; a later window has the timeline again
+        skipped.extend(SkippedPost(tweet, "requests") for tweet in chosen)
+        chosen = []
     wanted_set = {*billed, *chosen}
     wanted = [tweet for _, tweet in due if tweet in wanted_set]
 
