@@ -33,7 +33,7 @@ _FUTURE: Final = timedelta(hours=1)
 
 #: at most what a 64-bit column holds, and what a double holds exactly
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-TweetId = Annotated[str, StringConstraints(strict=True, pattern=r"\A[1-9][0-9]{0,18}\Z")]
+TweetId = Annotated[str, StringConstraints(strict=True, pattern=r"^[1-9][0-9]{0,18}$")]
 
 
 def _iso_text(value: object) -> object:
