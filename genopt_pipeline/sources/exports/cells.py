@@ -270,9 +270,9 @@ def resolve_tweet_id(id_cell: str, permalink_cell: str) -> tuple[int, bool]:
 
 def _from_digits(value: int, linked: int | None) -> tuple[int, bool]:
     if linked is None:
-        # A true id ends in so many zeros once in 10,000 times: asking for the permalink then
+        # A true id of 19 digits ends in four zeros once in 10,000 times: asking for the link then
         # costs less than a post that does not exist.
-        if value >= 10**15 and value == _fifteen_digits(value):
+        if value >= 10**17 and value == _fifteen_digits(value):
             raise CellError(f"{value} looks cut to 15 digits by a spreadsheet; no permalink")
         return value, False
     if value == linked:
