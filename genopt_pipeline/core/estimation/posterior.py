@@ -131,7 +131,8 @@ def _levels(y: Floats, e: Floats, tau: Floats) -> Floats:
         over = (weight * e[:, None, :]).sum(axis=2)
         found = (weight * y[:, None, :]).sum(axis=2) / np.where(over > 0, over, 1.0)
         mu = np.where((over > 0) & (found > 0), found, mu)
-    return np.maximum(mu, _SMALLEST_RATE)
+    levels: Floats = np.maximum(mu, _SMALLEST_RATE)
+    return levels
 
 
 def _log_change_prior(config: EstimationConfig) -> Floats:

@@ -17,13 +17,16 @@ from genopt_pipeline.core.policies.contract import (
     OptimizerConfig,
     PolicyName,
     ProposalInputError,
+    ThompsonConfig,
     WeightChange,
     WeightProposal,
+    jsonable,
     read_states,
 )
 from genopt_pipeline.core.policies.exponential import exponential_target, performance_table
 from genopt_pipeline.core.policies.inputs import read_posts
 from genopt_pipeline.core.policies.proposal import assemble, bounds_for, state_arrays
+from genopt_pipeline.core.policies.thompson import propose_batch, thompson_target
 
 __all__ = [
     "ExponentialConfig",
@@ -33,8 +36,11 @@ __all__ = [
     "OptimizerConfig",
     "PolicyName",
     "ProposalInputError",
+    "ThompsonConfig",
     "WeightChange",
     "WeightProposal",
+    "jsonable",
+    "propose_batch",
     "propose_both",
     "propose_weights",
 ]
@@ -69,8 +75,13 @@ def propose_weights(
     arrays, warnings = read_posts(posts, tuple(states), now=now)
     window = arrays.younger_than(config.window_days)
     _, _, drawn = state_arrays(states)
-    table = performance_table(window, tuple(states), config.exponential)
-    target = exponential_target(table, drawn, bounds.floor, config.exponential)
+    if config.policy == "exponential":
+        table = performance_table(window, tuple(states), config.exponential)
+        target = exponential_target(table, drawn, bounds.floor, config.exponential)
+    else:
+        target = thompson_target(
+            arrays, drawn, bounds.floor, config.thompson, config.estimation, names=tuple(states)
+        )
     return assemble(
         policy=config.policy,
         states=states,

@@ -12,6 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from genopt_pipeline.core.estimation.config import EstimationConfig
 from genopt_pipeline.core.generators import DRAWN_STATUSES, GeneratorStatus
 from genopt_pipeline.core.guards import GuardConfig
 
@@ -63,15 +67,39 @@ class ExponentialConfig:
 
 
 @dataclass(frozen=True)
+class ThompsonConfig:
+    """Settings of the policy by probability of being best.
+
+    exploration: share of the weight spread evenly. sharpness: power of P(best) where generators
+    differ; 1 where they do not. failing_share, failing_probability: a generator fails when its
+    rate is below this share of the account's with at least this probability.
+    """
+
+    exploration: float = 0.15
+    sharpness: float = 2.0
+    failing_share: float = 0.2
+    failing_probability: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their range, by name."""
+        _in_range("exploration", self.exploration, low=0.0, high=1.0)
+        _in_range("sharpness", self.sharpness, low=1.0)
+        _in_range("failing_share", self.failing_share, above=0.0, high=1.0)
+        _in_range("failing_probability", self.failing_probability, low=0.5, high=1.0)
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """Settings of one optimization cycle.
 
     min_posts_window: below so many posts in the last ``window_days`` the weights stay.
     """
 
-    policy: PolicyName = "exponential"
+    policy: PolicyName = "thompson"
     guards: GuardConfig = field(default_factory=GuardConfig)
     exponential: ExponentialConfig = field(default_factory=ExponentialConfig)
+    thompson: ThompsonConfig = field(default_factory=ThompsonConfig)
+    estimation: EstimationConfig = field(default_factory=EstimationConfig)
     window_days: float = 7.0
     min_posts_window: int = 20
 
@@ -98,6 +126,23 @@ def _in_range(
         bounds += [f"above {above:g}"] if above > -math.inf else []
         bounds += [f"at most {high:g}"] if high < math.inf else []
         raise ProposalInputError(f"{name} must be {' and '.join(bounds)}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a policy would like: shares of the drawn generators and the reason for each.
+
+    shares: (generators,), sum 1 over the drawn ones, 0 elsewhere. reasons: one sentence each.
+    rates: (generators,) F/1K as the policy sees it, NaN where unknown. evidence: whether any
+    generator could be judged; without evidence nothing may move. diagnostics: JSON values.
+    """
+
+    shares: NDArray[np.float64]
+    reasons: tuple[str, ...]
+    failing: NDArray[np.bool_]
+    rates: NDArray[np.float64]
+    evidence: bool
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

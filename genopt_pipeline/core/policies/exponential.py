@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genopt_pipeline.core.policies.contract import ExponentialConfig
+from genopt_pipeline.core.policies.contract import ExponentialConfig, Target
 from genopt_pipeline.core.policies.inputs import PostArrays
+from genopt_pipeline.core.tiers import ONE_FOLLOWER
 
 Floats = NDArray[np.float64]
 
@@ -32,20 +33,6 @@ class PerformanceTable:
     failed_posts: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a policy would like: shares of the drawn generators and the reason for each.
-
-    shares: (generators,), sum 1 over the drawn ones, 0 elsewhere. reasons: one sentence each.
-    evidence: whether any generator could be judged; without evidence nothing may move.
-    """
-
-    shares: Floats
-    reasons: tuple[str, ...]
-    failing: NDArray[np.bool_]
-    evidence: bool
-
-
 def performance_table(
     posts: PostArrays, names: Sequence[str], config: ExponentialConfig
 ) -> PerformanceTable:
@@ -57,7 +44,7 @@ def performance_table(
 
     judged = posts.impressions > config.judged_impressions
     viral = judged & (posts.followers * 1000.0 > config.viral_f_per_1k * posts.impressions)
-    failed = judged & (posts.followers <= 0)
+    failed = judged & (posts.followers < ONE_FOLLOWER)
     followers, impressions = total(posts.followers), total(posts.impressions)
     seen = impressions > 0
     f_per_1k = np.full(n, np.nan)
@@ -88,7 +75,7 @@ def exponential_target(
     """
     n = int(drawn.sum())
     judged = drawn & (table.posts >= config.min_posts) & np.isfinite(table.f_per_1k)
-    failing = judged & (table.posts >= config.failing_posts) & (table.followers <= 0)
+    failing = judged & (table.posts >= config.failing_posts) & (table.followers < ONE_FOLLOWER)
     shares = np.where(drawn, 1.0 / n, 0.0)
     if judged.any():
         rate = table.f_per_1k[judged]
@@ -111,7 +98,7 @@ def exponential_target(
             shares[rest] *= (1.0 - floor * failing.sum()) / shares[rest].sum()
             shares[failing] = floor
     reasons = tuple(_reason(table, k, judged, failing, config) for k in range(len(table.names)))
-    return Target(shares, reasons, failing, evidence=bool(judged.any()))
+    return Target(shares, reasons, failing, table.f_per_1k, evidence=bool(judged.any()))
 
 
 def _reason(

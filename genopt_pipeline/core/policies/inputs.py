@@ -143,8 +143,8 @@ def _without_repetitions(
     usable: NDArray[np.bool_],
     leave_out: Any,
 ) -> NDArray[np.bool_]:
-    codes, _ = pd.factorize(ids, use_na_sentinel=False)
-    counts = np.bincount(codes[usable], minlength=1)
+    codes, distinct = pd.factorize(ids, use_na_sentinel=False)
+    counts = np.bincount(codes[usable], minlength=len(distinct))
     if counts.max(initial=0) <= 1:
         return usable
     first = np.full(len(counts), -1)

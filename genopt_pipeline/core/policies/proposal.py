@@ -24,14 +24,13 @@ from genopt_pipeline.core.policies.contract import (
     GeneratorState,
     OptimizerConfig,
     PolicyName,
+    Target,
     WeightChange,
     WeightProposal,
 )
-from genopt_pipeline.core.policies.exponential import (
-    PerformanceTable,
-    Target,
-    exponential_target,
-)
+from genopt_pipeline.core.policies.exponential import PerformanceTable, exponential_target
+from genopt_pipeline.core.policies.prices import guard_prices
+from genopt_pipeline.core.policies.thompson import thompson_target_from_table
 
 #: Sums of weights in force may differ from 1 by this much without a word (stored decimals).
 _SUM_TOLERANCE = 1e-6
@@ -68,11 +67,17 @@ def propose_from_table(
     The table's rows are in the order of ``states``.
     """
     _, _, drawn = state_arrays(states)
+    if config.policy == "exponential":
+        target = exponential_target(table, drawn, bounds.floor, config.exponential)
+    else:
+        target = thompson_target_from_table(
+            table, drawn, bounds.floor, config.thompson, config.estimation
+        )
     return assemble(
         policy=config.policy,
         states=states,
         bounds=bounds,
-        target=exponential_target(table, drawn, bounds.floor, config.exponential),
+        target=target,
         posts_in_window=int(table.posts.sum()),
         now=now,
         config=config,
@@ -91,7 +96,6 @@ def assemble(
     now: datetime,
     config: OptimizerConfig,
     warnings: tuple[str, ...] = (),
-    diagnostics: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> WeightProposal:
     """Gate, guard and round a target, and say why each weight changes.
@@ -159,7 +163,9 @@ def assemble(
         diagnostics={
             "floor": bounds.floor,
             "target": {n: float(w) for n, w in zip(names, wanted, strict=True)},
-            **(diagnostics or {}),
+            "failing": [n for n, f in zip(names, target.failing, strict=True) if f],
+            "prices": guard_prices(target.rates, wanted, feasible, bounds, drawn),
+            **target.diagnostics,
         },
         posts_analyzed=posts_in_window,
         period_days=config.window_days,
