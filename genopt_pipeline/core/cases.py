@@ -61,7 +61,7 @@ def propose_case(line: Mapping[str, Any], policy: PolicyName) -> dict[str, Any]:
     """
     case_id = line.get("id") if isinstance(line, Mapping) else None
     try:
-        return {"id": case_id, **_answer(line, policy)}
+        return {"id": jsonable(case_id), **_answer(line, policy)}
     except (ProposalInputError, GuardError) as error:
         return {"id": jsonable(case_id), "error": str(error)}
 
