@@ -70,13 +70,13 @@ class ExponentialConfig:
 class ThompsonConfig:
     """Settings of the policy by probability of being best.
 
-    exploration: share of the weight spread evenly. sharpness: power of P(best) where generators
-    differ; 1 where they do not. failing_share, failing_probability: a generator fails when its
+    exploration: share of the weight spread evenly. sharpness: power of P(best) of a
+    well-known generator where generators differ; 1 where they do not. failing_share, failing_probability: a generator fails when its
     rate is below this share of the account's with at least this probability.
     """
 
     exploration: float = 0.15
-    sharpness: float = 2.0
+    sharpness: float = 3.0
     failing_share: float = 0.2
     failing_probability: float = 0.9
 
