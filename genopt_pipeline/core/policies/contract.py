@@ -70,9 +70,10 @@ class ExponentialConfig:
 class ThompsonConfig:
     """Settings of the policy by probability of being best.
 
-    exploration: share of the weight spread evenly. sharpness: power of P(best) of a
-    well-known generator where generators differ; 1 where they do not. failing_share, failing_probability: a generator fails when its
-    rate is below this share of the account's with at least this probability.
+    exploration: share of the weight spread evenly. sharpness: power of P(best) of a well-known
+    generator where generators differ; 1 where they do not. failing_share, failing_probability:
+    a generator fails when its rate is below this share of the account's with at least this
+    probability.
     """
 
     exploration: float = 0.15
