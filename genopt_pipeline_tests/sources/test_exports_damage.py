@@ -1,6 +1,7 @@
 """What files go through between download and import, and files that are no exports at all."""
 
 import csv
+import os
 import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -271,6 +272,17 @@ def test_the_zeros_a_crash_leaves_at_the_end_are_one_quarantined_row(tmp_path):
     export = read_bytes(tmp_path, to_bytes(post_rows(posts, CONTENT_EN)) + b"\0" * 5000)
     assert same(export, posts)
     assert len(export.rejected) == 1
+
+
+def test_a_file_name_that_is_no_text_is_named_in_text_on_one_line(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.csv"))
+    path.write_text("Post id,Impressions\nx,1\n")
+    rejected = read(path).rejected[0]
+    assert rejected.file == "caf  .csv"
+    assert rejected.place.encode()
+    path.write_text("nothing known\n")
+    with pytest.raises(ExportFormatError, match=r"^caf  \.csv is no known export"):
+        read_export(path)
 
 
 def test_a_row_whose_id_and_date_disagree_is_quarantined(tmp_path):

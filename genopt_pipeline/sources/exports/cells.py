@@ -8,6 +8,7 @@ possible.
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Final, Literal
 
 DateOrder = Literal["day_first", "month_first"]
@@ -63,6 +64,11 @@ def excerpt(text: str, limit: int = 60) -> str:
     """The start of a cell for a message: on one line, printable, at most ``limit`` characters."""
     shown = "".join(c if c.isprintable() else "␀" if c == "\0" else " " for c in text[:limit])
     return shown + "…" if len(text) > limit else shown
+
+
+def display_name(path: Path) -> str:
+    """Name of a file for messages and records; bytes in it that are no text become spaces."""
+    return excerpt(path.name, 255)
 
 
 def parse_count(cell: str, *, decimal_comma: bool = False) -> int | None:

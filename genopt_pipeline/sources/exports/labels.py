@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from genopt_pipeline.sources.exports.cells import CellError, excerpt, resolve_tweet_id
+from genopt_pipeline.sources.exports.cells import CellError, display_name, excerpt, resolve_tweet_id
 from genopt_pipeline.sources.exports.dialects import normalise_header
 from genopt_pipeline.sources.exports.layout import DELIMITERS, header_row
 from genopt_pipeline.sources.exports.records import ExportFormatError, RejectedRow
@@ -101,7 +101,9 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 
     def reject(row: Row, column: str | None, reason: str) -> None:
         rejected.append(
-            RejectedRow(where.name, row.number, column, reason, {"line": row.line_excerpt()})
+            RejectedRow(
+                display_name(where), row.number, column, reason, {"line": row.line_excerpt()}
+            )
         )
 
     with closing(open_text(where, layout.encoding)) as text:
@@ -204,6 +206,6 @@ def _find_layout(path: Path, facts: FileFacts) -> _Layout:
                 return _Layout(encoding, delimiter, header, row.number, key, keys[0], names[0])
     shown = ", ".join(repr(excerpt(cell, 40)) for cell in (found or ())[:8])
     raise ExportFormatError(
-        f"{path.name} is no labels file: it needs the columns post_id,generator_name or"
+        f"{display_name(path)} is no labels file: it needs the columns post_id,generator_name or"
         f" decision_id,generator_name; found {shown or 'no header row'}"
     )

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
+from genopt_pipeline.sources.exports.cells import display_name
 from genopt_pipeline.sources.exports.dialects import (
     HeaderMatch,
     describe_mismatch,
@@ -81,14 +82,16 @@ def find_layout(path: Path, facts: FileFacts) -> Layout:
             try:
                 match = match_header(cells)
             except ValueError as error:
-                raise ExportFormatError(f"{path.name}: {error}") from None
+                raise ExportFormatError(f"{display_name(path)}: {error}") from None
             if match is not None and (best is None or match.known > best.match.known):
                 best = Layout(encoding, delimiter, header.number, match)
     if best is not None:
         return best
     if first_seen is None:
-        raise ExportFormatError(f"{path.name} holds no header row")
-    raise ExportFormatError(f"{path.name} is no known export: {describe_mismatch(first_seen)}")
+        raise ExportFormatError(f"{display_name(path)} holds no header row")
+    raise ExportFormatError(
+        f"{display_name(path)} is no known export: {describe_mismatch(first_seen)}"
+    )
 
 
 def header_row(rows: RowReader) -> Row | None:

@@ -18,6 +18,7 @@ from genopt_pipeline.sources.exports.cells import (
     DateOrder,
     before_snowflakes,
     clean_permalink,
+    display_name,
     excerpt,
     is_ghost,
     parse_count,
@@ -140,7 +141,7 @@ class ExportReader:
             The file can no longer be read.
         """
         if self.rows_read:
-            raise RuntimeError(f"{self.path.name} was read already; open it again")
+            raise RuntimeError(f"{display_name(self.path)} was read already; open it again")
         text = open_text(self.path, self.encoding, progress=self._progress, total=self._facts.size)
         with closing(text):
             rows = RowReader(text, delimiter=self.delimiter)
@@ -167,7 +168,7 @@ class ExportReader:
                 rows.resynchronise(row, width=len(self._header))
             self.rows_rejected += 1
             return RejectedRow(
-                file=self.path.name,
+                file=display_name(self.path),
                 row=row.number,
                 column=error.column,
                 reason=error.reason,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from genopt_pipeline.sources.exports.cells import excerpt
+from genopt_pipeline.sources.exports.cells import display_name, excerpt
 from genopt_pipeline.sources.exports.records import ExportFormatError
 
 #: The longest post X allows is 25,000 characters; csv gives up on fields of 131,072.
@@ -80,10 +80,10 @@ def survey(path: Path) -> FileFacts:
                 except UnicodeDecodeError:
                     valid_utf8 = False
     if not head:
-        raise ExportFormatError(f"{path.name} is empty")
+        raise ExportFormatError(f"{display_name(path)} is empty")
     for magic, what in _OTHER_FORMATS:
         if head.startswith(magic):
-            raise ExportFormatError(f"{path.name} is no CSV file but {what}")
+            raise ExportFormatError(f"{display_name(path)} is no CSV file but {what}")
     return FileFacts(
         size=status.st_size,
         content_hash=digest.hexdigest(),
@@ -97,7 +97,7 @@ def refuse_if_changed(path: Path, facts: FileFacts) -> None:
     """Raise ``ExportFormatError`` if the file is not the one that was surveyed any more."""
     status = path.stat()
     if (status.st_size, status.st_mtime_ns) != facts.stamp:
-        raise ExportFormatError(f"{path.name} changed while it was read; try again")
+        raise ExportFormatError(f"{display_name(path)} changed while it was read; try again")
 
 
 def _open_regular(path: Path) -> io.FileIO:
@@ -105,7 +105,7 @@ def _open_regular(path: Path) -> io.FileIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ExportFormatError(f"{path.name} is not a regular file")
+        raise ExportFormatError(f"{display_name(path)} is not a regular file")
     return io.FileIO(descriptor, "rb")
 
 
