@@ -195,9 +195,15 @@ def test_a_spoilt_id_is_taken_from_the_permalink_and_never_changed(tweet_id):
 @given(SNOWFLAKES, SNOWFLAKES)
 def test_an_id_and_a_permalink_of_different_posts_are_refused(one, other):
     if abs(one - other) > 10**13:
-        for cell in (str(one), scientific(one), repr(float(one))):
+        for cell in (str(one), scientific(one), f"{float(one):.1f}", f"{float(one):.15E}"):
             with pytest.raises(CellError):
                 resolve_tweet_id(cell, link(other))
+
+
+def test_an_id_of_one_digit_left_agrees_with_what_rounds_to_it_only():
+    assert resolve_tweet_id("2E+18", link(1886483849795768598)) == (1886483849795768598, True)
+    with pytest.raises(CellError):
+        resolve_tweet_id("2E+18", link(1344951626893848576))
 
 
 @given(SNOWFLAKES.filter(lambda value: value >= 10**17))

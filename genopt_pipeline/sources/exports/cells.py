@@ -310,7 +310,9 @@ def _approximate(text: str) -> tuple[int, int] | None:
         unit_exponent = int(match[3]) - len(fraction)
         if not 0 <= unit_exponent <= 18:
             return None
-        return int(match[1] + fraction) * 10**unit_exponent, 10**unit_exponent
+        unit: int = 10**unit_exponent
+        # rounded to the digits shown, and before that to a double
+        return int(match[1] + fraction) * unit, max(unit // 2, 256)
     if (match := _WHOLE_WITH_ZEROS.fullmatch(text)) and len(match[1]) <= 19:
         # a double of this size is a multiple of 256
         return int(match[1]), 256
