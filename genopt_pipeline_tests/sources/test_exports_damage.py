@@ -223,6 +223,18 @@ def test_a_stray_quotation_mark_costs_its_own_row_only(tmp_path):
     assert [row.row for row in export.rejected] == [501]
 
 
+def test_a_quotation_mark_that_nothing_closes_costs_its_own_row_only(tmp_path):
+    posts = some_posts(2000, text="plain")
+    lines = _without_dates(posts)
+    lines[500] = lines[500].replace("plain", '"plain')
+    # what follows is longer than a row may be, and without any other quotation mark
+    assert sum(map(len, lines[500:])) > MAX_ROW_CHARACTERS
+    assert "".join(lines).count('"') == 1
+    export = read_bytes(tmp_path, "".join(lines).encode())
+    assert same(export, posts[:499] + posts[500:])
+    assert [row.row for row in export.rejected] == [501]
+
+
 def test_two_stray_quotation_marks_cost_their_two_rows_only(tmp_path):
     posts = some_posts(50, text="plain")
     lines = [line.replace('"', "") for line in _without_dates(posts)]
