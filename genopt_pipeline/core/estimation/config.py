@@ -28,7 +28,7 @@ class EstimationConfig:
     dispersion: float = 0.7
     dispersion_posts: float = 8.0
     spread_grid: tuple[float, ...] = (0.03, 0.1, 0.2, 0.3, 0.45, 0.65, 1.0)
-    spread_median: float = 0.3
+    spread_median: float = 0.4
     spread_sd: float = 0.7
     cut_days: tuple[float, ...] = (2.0, 4.0, 7.0, 11.0, 16.0, 23.0, 32.0, 45.0)
     hazard_per_day: float = 1.0 / 120.0

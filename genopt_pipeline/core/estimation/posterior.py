@@ -31,7 +31,9 @@ _NOTICEABLE_SPREAD = 0.15
 class Posterior:
     """The present rate of each generator, on the log scale; rates are F/1K.
 
-    log_mean, log_sd: (accounts, generators) moments of the log rate. shrink: share of the prior
+    log_mean, log_sd: (accounts, generators) moments of the log rate, given the account's level:
+    right for comparing generators, which share the level's error. interval_log_sd: with that
+    error, right for an interval of the rate itself. shrink: share of the prior
     in the estimate, 1 where there are no data. change_probability: (accounts, generators) that
     the rate changed within the horizon; change_days: most probable age of such a change (NaN
     without cuts). level: (accounts,) the account's mean rate. spread: (accounts,) posterior mean
@@ -41,6 +43,7 @@ class Posterior:
 
     log_mean: Floats
     log_sd: Floats
+    interval_log_sd: Floats
     shrink: Floats
     change_probability: Floats
     change_days: Floats
@@ -96,13 +99,16 @@ def posterior(
     log_mean = np.einsum("atsk,atsk->ak", weight, mean)
     spread_of_means = (mean - log_mean[:, None, None, :]) ** 2
     variance = np.einsum("atsk,atsk->ak", weight, trigamma(alpha) + spread_of_means)
+    shrink = np.einsum("atsk,atsk->ak", weight, b / beta)
+    of_level = (weight_tau * _level_variance(total_e, level, tau)).sum(axis=1)
     cuts = weight.sum(axis=1)[:, :-1, :]
     days = np.array(config.cut_days)
     seen_any = total_e.sum(axis=1) > 0
     return Posterior(
         log_mean=log_mean,
         log_sd=np.sqrt(variance),
-        shrink=np.einsum("atsk,atsk->ak", weight, b / beta),
+        interval_log_sd=np.sqrt(variance + shrink**2 * of_level[:, None]),
+        shrink=shrink,
         change_probability=cuts.sum(axis=1),
         change_days=days[np.argmax(cuts, axis=1)],
         level=np.where(seen_any, (weight_tau * level).sum(axis=1), np.nan),
@@ -133,6 +139,14 @@ def _levels(y: Floats, e: Floats, tau: Floats) -> Floats:
         mu = np.where((over > 0) & (found > 0), found, mu)
     levels: Floats = np.maximum(mu, _SMALLEST_RATE)
     return levels
+
+
+def _level_variance(e: Floats, level: Floats, tau: Floats) -> Floats:
+    """Variance of the log of the account's level given tau, (accounts, tau), at most 1."""
+    expected = level[:, :, None] * e[:, None, :]
+    information = (expected / (1.0 + tau[None, :, None] ** 2 * expected)).sum(axis=2)
+    variance: Floats = 1.0 / np.maximum(information, 1.0)
+    return variance
 
 
 def _log_change_prior(config: EstimationConfig) -> Floats:

@@ -8,7 +8,8 @@ impressions, of whose followers the share ``G_F(t)`` has come; its exposure is
 ``E = I G_F(t) / G_I(t)``, in thousands, so that ``E[F] = rate * E`` at any age. Followers of a
 post are negative binomial, ``Var F = m + phi m^2`` with ``m = rate * E``, so a post is worth
 ``omega = 1 / (1 + phi m)`` of a Poisson count: with ``y = sum omega F`` and
-``e = sum omega E``, ``Var y = rate * e``, as if y were a Poisson count with exposure e.
+``e = sum omega E``, ``Var y = rate * e``, as if y were a Poisson count with exposure e. The m in
+omega is that of the account's rate; a factor for each generator restores ``Var y = rate * e``.
 """
 
 from collections.abc import Iterator
@@ -102,10 +103,21 @@ def sufficient_statistics(batch: PostBatch, config: EstimationConfig) -> Suffici
     weight = np.exp2(-age / (24.0 * config.half_life_days))
     if batch.information is not None:
         weight = weight * batch.information[keep]
-    rate = _first_rates(account, cell, exposure, followers, weight, batch, config)
+    rate, level = _first_rates(account, cell, exposure, followers, weight, batch, config)
     mean = rate[cell] * exposure
-    phi = _dispersion(account, followers, mean, batch.accounts, config)
-    weight = weight / (1.0 + phi[account] * mean)
+    phi = _dispersion(account, cell, followers, mean, batch, config)
+    # Weights from the generator's own rate would weigh its lucky posts down, for luck raises the
+    # rate; weights from the account's rate do not, and the sums are then scaled to the
+    # information that they really hold.
+    omega = 1.0 / (1.0 + phi[account] * level[account] * exposure)
+    held = np.bincount(cell, weights=weight * omega * mean, minlength=cells)
+    spent = np.bincount(
+        cell,
+        weights=weight * omega**2 * mean * (1.0 + phi[account] * mean),
+        minlength=cells,
+    )
+    worth = np.where(spent > 0, held / np.where(spent > 0, spent, 1.0), 1.0)
+    weight = weight * omega * worth[cell]
     edges = 24.0 * np.array(config.cut_days)
     bins = len(edges) + 1
     slot = cell * bins + np.searchsorted(edges, age, side="right")
@@ -131,8 +143,8 @@ def _first_rates(
     weight: Floats,
     batch: PostBatch,
     config: EstimationConfig,
-) -> Floats:
-    """Rates of shape (accounts * generators,), good enough to weigh posts by.
+) -> tuple[Floats, Floats]:
+    """Rates of generators, (accounts * generators,), and of accounts, to weigh posts by.
 
     Drawn towards the account's rate, so that a generator with one lucky post does not make its
     next posts look worthless.
@@ -152,7 +164,7 @@ def _first_rates(
     level = _ratio(y.reshape(by_account).sum(axis=1), e.reshape(by_account).sum(axis=1))
     spread = np.repeat(level, batch.generators)
     steadied = (_FIRST_GUESS_SHAPE + np.maximum(y, 0.0)) * spread
-    return steadied / (_FIRST_GUESS_SHAPE + e * spread)
+    return steadied / (_FIRST_GUESS_SHAPE + e * spread), level
 
 
 def _ratio(followers: Floats, exposure: Floats) -> Floats:
@@ -161,19 +173,32 @@ def _ratio(followers: Floats, exposure: Floats) -> Floats:
 
 
 def _dispersion(
-    account: Ints, followers: Floats, mean: Floats, accounts: int, config: EstimationConfig
+    account: Ints,
+    cell: Ints,
+    followers: Floats,
+    mean: Floats,
+    batch: PostBatch,
+    config: EstimationConfig,
 ) -> Floats:
     """Phi of shape (accounts,) by moments, steadied by the prior.
 
     ``((F - m)^2 - m) / m^2`` has expectation phi and, for large m, the same variance for every
     post; small m make it useless, so posts weigh ``(phi0 m / (1 + phi0 m))^2``, at most one post
-    each, against the prior's ``dispersion_posts``.
+    each, against the prior's ``dispersion_posts``. Squares about fitted means are too small by
+    ``(n - k) / n`` with n posts of k generators.
     """
+    accounts = batch.accounts
+    n = np.bincount(account, minlength=accounts)
+    seen = np.bincount(cell, minlength=accounts * batch.generators) > 0
+    k = seen.reshape(accounts, batch.generators).sum(axis=1)
+    freedom = np.maximum(n, 1) / np.maximum(n - k, 1)
     scaled = config.dispersion * mean
     # weight * ((F - m)^2 - m) / m^2 with the m^2 cancelled, so that m = 0 contributes 0
     share = (config.dispersion / (1.0 + scaled)) ** 2
     excess = np.bincount(
-        account, weights=share * ((followers - mean) ** 2 - mean), minlength=accounts
+        account,
+        weights=share * (freedom[account] * (followers - mean) ** 2 - mean),
+        minlength=accounts,
     )
     posts = np.bincount(account, weights=share * mean**2, minlength=accounts)
     prior = config.dispersion_posts

@@ -194,7 +194,7 @@ def _facts(
     k: int, statistics: SufficientStatistics, known: Posterior, p_best: float, loss: float
 ) -> dict[str, Any]:
     """What is known of one generator; rates are F/1K, intervals hold 90 % of the posterior."""
-    middle, sd = float(known.log_mean[0, k]), float(known.log_sd[0, k])
+    middle, sd = float(known.log_mean[0, k]), float(known.interval_log_sd[0, k])
     change = float(known.change_probability[0, k])
     return {
         "posts": int(statistics.posts[0, k]),
@@ -202,7 +202,7 @@ def _facts(
         "f_per_1k_low": _digits(np.exp(middle - _Z90 * sd)),
         "f_per_1k_high": _digits(np.exp(middle + _Z90 * sd)),
         "log_mean": _digits(middle),
-        "log_sd": _digits(sd),
+        "log_sd": _digits(known.log_sd[0, k]),
         "p_best": _digits(p_best),
         "expected_loss": _digits(loss),
         "shrink": _digits(known.shrink[0, k]),

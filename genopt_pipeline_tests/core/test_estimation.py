@@ -1,0 +1,230 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special as exact
+
+from genopt_pipeline.core.estimation import (
+    EstimationConfig,
+    PostBatch,
+    compare,
+    mature_exposure,
+    posterior,
+    probability_best,
+    sufficient_statistics,
+)
+from genopt_pipeline.core.estimation.special import digamma, log_gamma, trigamma
+
+CONFIG = EstimationConfig()
+STILL = EstimationConfig(half_life_days=1e6, hazard_per_day=0.0)
+
+
+def simulated(rng, accounts, posts, *, generators=12, spread=0.5, frailty=0.7, days=20.0):
+    """Posts of accounts with known rates, as seen now: younger ones are partly grown."""
+    n = accounts * posts
+    rate = 2.0 * np.exp(spread * rng.normal(size=(accounts, generators)))
+    account = np.repeat(np.arange(accounts), posts)
+    generator = rng.integers(0, generators, n)
+    age = rng.uniform(0.5, 24 * days, n)
+    final = np.exp(rng.normal(7, 1, n))
+    mean = rate[account, generator] * final / 1000 * rng.gamma(1 / frailty, frailty, n)
+    followers = rng.poisson(mean * -np.expm1(-age / CONFIG.followers_hours)).astype(float)
+    seen = final * -np.expm1(-age / CONFIG.impressions_hours)
+    return PostBatch(accounts, generators, account, generator, age, seen, followers), rate
+
+
+def test_special_functions_agree_with_scipy():
+    x = np.concatenate([np.linspace(1, 60, 2000), np.geomspace(60, 1e6, 50)])
+    assert np.abs(log_gamma(x) - exact.gammaln(x)).max() < 1e-7
+    assert np.abs(digamma(x) - exact.digamma(x)).max() < 1e-7
+    assert np.abs(trigamma(x) - exact.polygamma(1, x)).max() < 1e-7
+
+
+def test_exposure_grows_into_the_final_impressions_and_starts_at_the_ratio_of_time_constants():
+    ages = np.array([0.0, 1.0, 8.0, 48.0, 1000.0])
+    final = 5000.0
+    seen = final * -np.expm1(-np.maximum(ages, 1e-3) / CONFIG.impressions_hours)
+    exposure = mature_exposure(ages, seen, CONFIG)
+    expected = final / 1000 * -np.expm1(-np.maximum(ages, 1e-3) / CONFIG.followers_hours)
+    assert exposure == pytest.approx(expected)
+    assert exposure[0] / (seen[0] / 1000) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_young_posts_do_not_bias_a_generator_that_only_has_young_ones():
+    rng = np.random.default_rng(1)
+    batch, _ = simulated(rng, 400, 240, generators=2, spread=0.0)
+    young = (batch.generator == 1) & (batch.age_hours > 12)
+    keep = ~young
+    part = PostBatch(
+        400, 2, batch.account[keep], batch.generator[keep], batch.age_hours[keep],
+        batch.impressions[keep], batch.followers[keep],
+    )  # fmt: skip
+    s = sufficient_statistics(part, STILL)
+    pooled = s.followers.sum(axis=(0, 2)) / s.exposure.sum(axis=(0, 2))
+    assert pooled[1] == pytest.approx(pooled[0], rel=0.1)
+
+
+def test_no_single_post_is_worth_more_followers_than_one_over_the_dispersion():
+    rng = np.random.default_rng(2)
+    batch, _ = simulated(rng, 1, 200)
+    batch.impressions[0], batch.followers[0], batch.age_hours[0] = 1e7, 50_000.0, 60 * 24.0
+    with_post = sufficient_statistics(batch, STILL)
+    rest = PostBatch(
+        1, 12, batch.account[1:], batch.generator[1:], batch.age_hours[1:],
+        batch.impressions[1:], batch.followers[1:],
+    )  # fmt: skip
+    without = sufficient_statistics(rest, STILL)
+    k = batch.generator[0]
+    gained = with_post.exposure[0, k, -1] - without.exposure[0, k, -1]
+    rate = with_post.followers[0, k].sum() / with_post.exposure[0, k].sum()
+    assert 0 < gained * rate < 4.0 / with_post.dispersion[0]
+
+
+def test_dispersion_is_found_in_the_posts():
+    for frailty in (0.2, 0.7, 2.0):
+        batch, _ = simulated(np.random.default_rng(3), 60, 600, frailty=frailty)
+        found = sufficient_statistics(batch, STILL).dispersion
+        assert np.median(found) == pytest.approx(frailty, rel=0.25)
+
+
+def test_information_below_one_lowers_the_evidence_and_not_the_rate():
+    batch, _ = simulated(np.random.default_rng(4), 20, 300)
+    fuzzy = PostBatch(**{**vars(batch), "information": np.full(len(batch.account), 0.2)})
+    sharp, blunt = (sufficient_statistics(b, CONFIG) for b in (batch, fuzzy))
+    assert blunt.exposure.sum() < 0.4 * sharp.exposure.sum()
+    rates = [s.followers.sum() / s.exposure.sum() for s in (sharp, blunt)]
+    assert rates[1] == pytest.approx(rates[0], rel=0.08)
+    sds = [posterior(s, CONFIG).log_sd.mean() for s in (sharp, blunt)]
+    assert sds[1] > 1.08 * sds[0]
+
+
+def test_ninety_percent_intervals_hold_the_true_rate_ninety_percent_of_the_time():
+    # with five posts a generator the spread between generators is itself uncertain
+    for posts, least in ((60, 0.83), (300, 0.86), (900, 0.87)):
+        batch, rate = simulated(np.random.default_rng(5), 400, posts)
+        known = posterior(sufficient_statistics(batch, STILL), STILL)
+        z = (np.log(rate) - known.log_mean) / known.interval_log_sd
+        assert least <= np.mean(np.abs(z) < 1.645) <= 0.95
+        assert abs(np.mean(z)) < 0.25
+
+
+def test_p_best_is_calibrated():
+    """Of the generators given a probability of about p, a share of about p is the best."""
+    batch, rate = simulated(np.random.default_rng(6), 1500, 120)
+    known = posterior(sufficient_statistics(batch, STILL), STILL)
+    best = compare(known.log_mean, known.log_sd, np.ones(rate.shape, bool)).best
+    is_best = rate == rate.max(axis=1, keepdims=True)
+    for low, high in ((0.02, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.8), (0.8, 1.0)):
+        inside = (best >= low) & (best < high)
+        share, said = is_best[inside].mean(), best[inside].mean()
+        noise = np.sqrt(said * (1 - said) / inside.sum())
+        assert abs(share - said) < 0.05 + 3 * noise, (low, high, share, said)
+
+
+def test_p_best_agrees_with_a_great_many_draws():
+    rng = np.random.default_rng(7)
+    for _ in range(4):
+        mean, sd = rng.normal(0, 0.5, 12), rng.uniform(0.05, 0.8, 12)
+        best = probability_best(mean[None], sd[None], np.ones((1, 12), bool))[0]
+        draws = mean + sd * rng.normal(size=(400_000, 12))
+        counted = np.bincount(draws.argmax(axis=1), minlength=12) / 400_000
+        assert np.abs(best - counted).max() < 0.004
+        assert best.sum() == pytest.approx(1.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30))
+@settings(max_examples=30, deadline=None)
+def test_a_higher_mean_never_lowers_p_best(seed, n):
+    rng = np.random.default_rng(seed)
+    mean, sd = rng.normal(0, 1, n), rng.uniform(0.05, 1, n)
+    k = int(rng.integers(n))
+    higher = mean.copy()
+    higher[k] += rng.uniform(0.01, 1)
+    present = np.ones((2, n), bool)
+    best = probability_best(np.stack([mean, higher]), np.stack([sd, sd]), present)
+    # one thousandth of room: the two integrals run over different cells
+    assert best[1, k] >= best[0, k] - 1e-3
+
+
+def test_expected_loss_is_that_of_draws_and_absent_generators_have_none():
+    rng = np.random.default_rng(8)
+    mean, sd = rng.normal(0, 0.5, (1, 5)), rng.uniform(0.1, 0.5, (1, 5))
+    present = np.array([[True, True, True, True, False]])
+    result = compare(mean, sd, present)
+    draws = np.exp(mean[0, :4] + sd[0, :4] * rng.normal(size=(400_000, 4)))
+    expected = 1 - draws.mean(axis=0) / draws.max(axis=1).mean()
+    assert result.loss[0, :4] == pytest.approx(expected, abs=0.01)
+    assert np.isnan(result.loss[0, 4])
+    assert result.best[0, 4] == 0.0
+
+
+def test_a_generator_without_posts_gets_the_prior_of_its_account():
+    batch, _ = simulated(np.random.default_rng(9), 1, 400, generators=5)
+    keep = batch.generator != 4
+    part = PostBatch(
+        1, 5, batch.account[keep], batch.generator[keep], batch.age_hours[keep],
+        batch.impressions[keep], batch.followers[keep],
+    )  # fmt: skip
+    known = posterior(sufficient_statistics(part, STILL), STILL)
+    assert known.shrink[0, 4] == pytest.approx(1.0)
+    assert np.exp(known.log_mean[0, 4] + known.log_sd[0, 4] ** 2 / 2) == pytest.approx(
+        known.level[0], rel=0.35
+    )
+    assert known.log_sd[0, 4] > known.log_sd[0, :4].max()
+
+
+def test_equal_generators_are_drawn_together_and_different_ones_are_not():
+    same, _ = simulated(np.random.default_rng(10), 50, 400, spread=0.0)
+    apart, _ = simulated(np.random.default_rng(10), 50, 400, spread=0.5)
+    null, real = (posterior(sufficient_statistics(b, STILL), STILL) for b in (same, apart))
+    assert np.median(null.differ) < 0.5
+    assert np.median(real.differ) > 0.95
+    assert null.spread.mean() < 0.18
+    assert real.spread.mean() > 0.4
+
+
+def test_a_change_of_rate_is_seen_and_dated_and_the_new_rate_believed():
+    rng = np.random.default_rng(11)
+    batch, rate = simulated(rng, 60, 900, days=40.0)
+    changed = (batch.generator == 0) & (batch.age_hours < 10 * 24)
+    followers = np.where(changed, 5.0 * batch.followers, batch.followers)
+    batch = PostBatch(**{**vars(batch), "followers": followers})
+    config = EstimationConfig(half_life_days=1e6)
+    known = posterior(sufficient_statistics(batch, config), config)
+    assert np.median(known.change_probability[:, 0]) > 0.9
+    assert np.median(known.change_probability[:, 1:]) < 0.6
+    assert np.median(known.change_days[:, 0]) in {7.0, 11.0, 16.0}
+    now = np.exp(known.log_mean[:, 0]) / rate[:, 0]
+    assert 3.5 < np.median(now) < 5.5
+
+
+def test_no_data_is_unknown_and_not_zero():
+    empty = np.empty(0)
+    none = PostBatch(1, 3, empty.astype(int), empty.astype(int), empty, empty, empty)
+    known = posterior(sufficient_statistics(none, CONFIG), CONFIG)
+    assert np.isnan(known.level[0])
+    best = probability_best(known.log_mean, known.log_sd, np.ones((1, 3), bool))
+    assert best[0] == pytest.approx(1 / 3)
+
+
+def test_chunks_of_accounts_give_what_all_together_give():
+    batch, _ = simulated(np.random.default_rng(12), 30, 100)
+    statistics = sufficient_statistics(batch, CONFIG)
+    whole = posterior(statistics, CONFIG).log_mean
+    parts = np.concatenate([posterior(p, CONFIG).log_mean for p in statistics.chunks(7)])
+    assert np.allclose(whole, parts, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"half_life_days": 0.0},
+        {"dispersion": float("nan")},
+        {"hazard_per_day": -1.0},
+        {"cut_days": (5.0, 2.0)},
+        {"spread_grid": ()},
+    ],
+)
+def test_settings_that_leave_the_model_undefined_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        EstimationConfig(**bad)
