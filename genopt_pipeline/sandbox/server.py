@@ -7,6 +7,7 @@ With it a user tries the live path without an account, and the tests of the clie
 that misbehaves in every known way. It listens on the loopback interface only.
 """
 
+import functools
 import gzip
 import ipaddress
 import json
@@ -57,7 +58,7 @@ RATE_LIMITS: Final = {
     "oauth2/token": 10_000,
 }
 _RATE_WINDOW_SECONDS: Final = 900
-_HUGE_BYTES: Final = 64 * 1024 * 1024
+_HUGE_BYTES: Final = 32 * 1024 * 1024
 _HTML: Final = b"<!DOCTYPE html><html><body><h1>Something went wrong</h1></body></html>"
 
 
@@ -433,8 +434,7 @@ def _handler_of(server: SandboxServer) -> type[BaseHTTPRequestHandler]:
                 page = _HTML if fault == "html_200" else body
                 self._send(200, page, {**headers, "Content-Type": "text/html"})
             elif fault == "gzip_bomb":
-                bomb = gzip.compress(b"[" * _HUGE_BYTES, compresslevel=9)
-                self._send(200, bomb, {**headers, "Content-Encoding": "gzip"})
+                self._send(200, _gzip_bomb(), {**headers, "Content-Encoding": "gzip"})
             else:
                 self.close_connection = True
                 self.wfile.write(self._head(200, {**headers, "Content-Length": str(_HUGE_BYTES)}))
@@ -443,6 +443,12 @@ def _handler_of(server: SandboxServer) -> type[BaseHTTPRequestHandler]:
                     self.wfile.write(block)
 
     return Handler
+
+
+@functools.cache
+def _gzip_bomb() -> bytes:
+    """A small body that unpacks to a huge one."""
+    return gzip.compress(b"[" * _HUGE_BYTES, compresslevel=9)
 
 
 def _broken_text(fault: str, body: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from genopt_pipeline.core.observations import MetricReading, TrackedPost
 from genopt_pipeline.sandbox.account import SandboxAccount
@@ -108,12 +108,12 @@ class SandboxView:
 class Delivery:
     """A record of an answer that was sent whole and well-formed.
 
-    ``counts`` are the public and non-public counts as sent (None where not sent); for the
-    follower count the id is ``followers``.
+    ``counts`` are the counts as sent (None where not sent); the follower count has no post.
     """
 
+    kind: Literal["post", "followers", "analytics"]
     at: datetime
-    tweet_id: str
+    tweet_id: str | None
     counts: Mapping[str, int | None]
 
 
@@ -167,7 +167,7 @@ class Answerer:
     def _user(self, now: datetime, fault: str | None) -> Answer:
         count: Any = self.account.followers_at(now)
         user: dict[str, Any] = {"id": self.user_id, "name": "sandbox", "username": "sandbox"}
-        deliveries = [Delivery(now, "followers", {"followers_count": count})]
+        deliveries = [Delivery("followers", now, None, {"followers_count": count})]
         if fault == "wrong_types":
             count, deliveries = f"{count / 1000:.1f}K", []
         if fault in {"missing_metrics", "null_metrics"}:
@@ -241,7 +241,11 @@ class Answerer:
             }
             for tweet in served
         ]
-        return Answer(200, {"data": data} if data else {})
+        deliveries = [
+            Delivery("analytics", now, tweet, {"platform_follows": metrics[tweet].platform_follows})
+            for tweet in served
+        ]
+        return Answer(200, {"data": data} if data else {}, deliveries)
 
     # -- records -----------------------------------------------------------------------------
 
@@ -275,7 +279,7 @@ class Answerer:
                 data.append("not an object" if fault == "not_an_object" else self._break(record))
                 continue
             data.append(record)
-            deliveries.append(Delivery(now, post.tweet_id, counts))
+            deliveries.append(Delivery("post", now, post.tweet_id, counts))
         if fault == "duplicate_posts":
             data.extend(data[: len(data) // 2])
         document: dict[str, Any] = {"data": data} if data else {}

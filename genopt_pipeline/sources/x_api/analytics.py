@@ -49,11 +49,12 @@ def is_due(config: AnalyticsConfig, ledger: BudgetLedger, now: datetime) -> bool
     if config.mode == "off":
         return False
     known = ledger.analytics
-    if known.status == "absent":
-        since = known.since
-        return since is None or now - since >= timedelta(days=config.probe_again_days)
-    last = known.last_read_at
-    return last is None or now - last >= timedelta(minutes=config.every_minutes)
+    wait = (
+        timedelta(days=config.probe_again_days)
+        if known.status == "absent"
+        else timedelta(minutes=config.every_minutes)
+    )
+    return known.last_asked_at is None or now - known.last_asked_at >= wait
 
 
 def past_hour(
@@ -95,7 +96,7 @@ def read_platform_follows(
         gathering.platform.update(
             (reading.tweet_id, reading) for reading in readings if reading.tweet_id is not None
         )
-        ledger.learn_analytics("present", read=True)
+        ledger.learn_analytics("present")
 
 
 def read_past_hour(
@@ -112,9 +113,8 @@ def read_past_hour(
     for chunk in _chunks(live):
         readings, rejected = _totals(client, chunk, until=hour, observed_at=hour)
         gathering.rejected.extend(rejected)
-        gathering.readings.update(
-            (reading.tweet_id, reading) for reading in readings if reading.tweet_id is not None
-        )
+        for reading in readings:
+            gathering.add_reading(reading)
 
 
 def _chunks(posts: Sequence[TrackedPost]) -> Iterator[list[TrackedPost]]:

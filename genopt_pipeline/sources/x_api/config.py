@@ -69,8 +69,8 @@ class RequestLimits:
     rate_limit_wait_seconds: float = 90.0
     max_body_bytes: int = 4 * 1024 * 1024
     max_json_depth: int = 32
-    #: commas and brackets in a body; what bounds the memory of the parsed document
-    max_json_tokens: int = 250_000
+    #: commas, colons, brackets and strings in a body: what bounds the parsed document's memory
+    max_json_tokens: int = 100_000
     max_pages: int = 32
 
     def __post_init__(self) -> None:

@@ -50,7 +50,8 @@ class Gathering:
     """Observations of one window, each post once."""
 
     posts: dict[str, ObservedPost] = field(default_factory=dict)
-    readings: dict[str, MetricReading] = field(default_factory=dict)
+    #: by post and time: a page that shifts or repeats shows a post again, at another moment
+    readings: dict[tuple[str, datetime], MetricReading] = field(default_factory=dict)
     #: follows that the platform ascribes to posts, read before the metrics
     platform: dict[str, MetricReading] = field(default_factory=dict)
     followers: list[FollowerReading] = field(default_factory=list)
@@ -72,11 +73,14 @@ class Gathering:
             if post.tweet_id is not None:
                 self.posts.setdefault(post.tweet_id, post)
         for reading in page.readings:
-            if reading.tweet_id is not None:
-                # a page that shifts shows a post twice: the later reading is as true, and newer
-                self.readings[reading.tweet_id] = reading
+            self.add_reading(reading)
         self.rejected.extend(page.rejected)
         return len(new)
+
+    def add_reading(self, reading: MetricReading) -> None:
+        """Keep a reading of a post that X has named."""
+        if reading.tweet_id is not None:
+            self.readings.setdefault((reading.tweet_id, reading.observed_at), reading)
 
     def fail(self, step: str, error: XApiError) -> None:
         """Note an error; the steps that can still succeed go on."""
@@ -102,7 +106,8 @@ class Gathering:
         are never newer than it. A post with follows only keeps a reading of its own.
         """
         merged: list[MetricReading] = []
-        for tweet, reading in self.readings.items():
+        read = {tweet for tweet, _ in self.readings}
+        for (tweet, _), reading in self.readings.items():
             platform = self.platform.get(tweet)
             if platform is None:
                 merged.append(reading)
@@ -121,7 +126,7 @@ class Gathering:
                 platform_unfollows=platform.platform_unfollows,
             )
             for tweet, platform in self.platform.items()
-            if tweet not in self.readings
+            if tweet not in read
         )
         return sorted(merged, key=lambda r: (r.observed_at, int(r.tweet_id or 0)))
 

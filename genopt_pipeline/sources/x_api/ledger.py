@@ -49,12 +49,12 @@ class BlockState(_Part):
 
 
 class AnalyticsState(_Part):
-    """Whether the analytics endpoint is there, since when, and when it was last read."""
+    """Whether the analytics endpoint is there, since when, and when it was last asked."""
 
     status: str = "unknown"
     since: AwareDatetime | None = None
     reason: str = ""
-    last_read_at: AwareDatetime | None = None
+    last_asked_at: AwareDatetime | None = None
 
 
 class _Pending(_Part):
@@ -269,15 +269,15 @@ class BudgetLedger:
         """What is known of the analytics endpoint."""
         return self._state.analytics
 
-    def learn_analytics(self, status: str, reason: str = "", *, read: bool = False) -> None:
-        """Remember whether the endpoint is there; ``read`` if follows were read just now."""
+    def learn_analytics(self, status: str, reason: str = "") -> None:
+        """Remember whether the endpoint is there; it was asked just now."""
         now = self._now()
         known = self._state.analytics
         self._state.analytics = AnalyticsState(
             status=status,
             since=known.since if known.status == status else now,
             reason=reason,
-            last_read_at=now if read else known.last_read_at,
+            last_asked_at=now,
         )
         self._save()
 

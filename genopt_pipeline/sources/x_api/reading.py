@@ -31,7 +31,7 @@ from genopt_pipeline.sources.x_api.parsing import (
     rejected_record,
 )
 
-#: after so many pages in a row without a new post the timeline is not read on
+#: after so many pages in a row without a post the timeline is not read on
 _STALE_PAGES: Final = 3
 #: posts that can have gone live unseen since the timeline was last read, when an answer is lost
 _UNSEEN_POSTS: Final = 20
@@ -84,6 +84,7 @@ class LiveWindow:
                 XApiRefusedError(
                     f"{error}: set GENOPT_X_USER_ID to the account that the token belongs to",
                     kind="wrong_user",
+                    stops_window=True,
                 ),
             )
             return
@@ -123,12 +124,15 @@ class LiveWindow:
             if page is None:
                 return
             covered += size
-            stale = 0 if gathering.add_page(page) else stale + 1
+            new_posts = gathering.add_page(page)
+            repeats = bool(page.shown_ids) and not new_posts
+            # pages can be empty, where everything on them was excluded, but not for ever
+            stale = 0 if new_posts else stale + 1
             token = page.next_token
             if token is None:
                 gathering.timeline_complete = True
                 return
-            if token in tokens or stale >= _STALE_PAGES:
+            if token in tokens or repeats or stale >= _STALE_PAGES:
                 gathering.note("timeline", "endless_pages", "the pages repeat; reading stopped")
                 return
             tokens.add(token)
