@@ -153,29 +153,51 @@ def maturity(posts: Posts, clock: npt.ArrayLike) -> FloatArray:
     return -np.expm1(-age / posts.maturity_hours)
 
 
-def impressions_at(posts: Posts, clock: npt.ArrayLike) -> IntArray:
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """Where the growing counts of n posts end, and how they round on the way; (n,) and (6, n)."""
+
+    impression_offset: FloatArray
+    #: expected final counts in the order of ``ENGAGEMENTS``
+    engagement: FloatArray
+    engagement_offset: FloatArray
+
+
+def count_levels(world: World, posts: Posts) -> Levels:
+    """The levels of posts, which do not change with time: worth keeping by who asks often.
+
+    A post that earns followers is also liked more: half of its log frailty is in its engagement.
+    """
+    z, _ = normal_pair(posts.seed, Stream.ENGAGEMENT, posts.index)
+    seen = posts.impressions * np.sqrt(posts.frailty) * np.exp(world.engagement_sigma * z) / 1000.0
+    per_1k = np.array([getattr(world, f"{name}_per_1k") for name in ENGAGEMENTS])
+    number = np.arange(1, len(ENGAGEMENTS) + 1)[:, None]
+    return Levels(
+        impression_offset=uniform(posts.seed, Stream.REACH, posts.index, 1),
+        engagement=per_1k[:, None] * seen,
+        engagement_offset=uniform(posts.seed, Stream.ENGAGEMENT, posts.index, number),
+    )
+
+
+def impressions_at(posts: Posts, clock: npt.ArrayLike, levels: Levels | None = None) -> IntArray:
     """Impressions seen by the audience's ``clock``: a number, (n,), or (times, 1).
 
     ⌊N·G + u⌋ with the post's own u in [0, 1): whole numbers, monotone, unbiased at every time.
     """
-    offset = uniform(posts.seed, Stream.REACH, posts.index, 1)
+    if levels is None:
+        offset = uniform(posts.seed, Stream.REACH, posts.index, 1)
+    else:
+        offset = levels.impression_offset
     return np.floor(posts.impressions * maturity(posts, clock) + offset).astype(np.int64)
 
 
-def engagements_at(world: World, posts: Posts, clock: npt.ArrayLike) -> dict[str, IntArray]:
-    """Likes, retweets and so on seen by ``clock``, each like the result of ``impressions_at``.
-
-    A post that earns followers is also liked more: half of its log frailty is in them.
-    """
-    z, _ = normal_pair(posts.seed, Stream.ENGAGEMENT, posts.index)
-    factor = np.sqrt(posts.frailty) * np.exp(world.engagement_sigma * z)
-    seen = posts.impressions * factor * maturity(posts, clock) / 1000.0
-    counts: dict[str, IntArray] = {}
-    for number, name in enumerate(ENGAGEMENTS, start=1):
-        rate = getattr(world, f"{name}_per_1k")
-        offset = uniform(posts.seed, Stream.ENGAGEMENT, posts.index, number)
-        counts[name] = np.floor(rate * seen + offset).astype(np.int64)
-    return counts
+def engagements_at(
+    world: World, posts: Posts, clock: float, levels: Levels | None = None
+) -> dict[str, IntArray]:
+    """Likes, retweets and so on seen by ``clock``, (n,) each, rounded like impressions."""
+    kept = count_levels(world, posts) if levels is None else levels
+    counts = np.floor(kept.engagement * maturity(posts, clock) + kept.engagement_offset)
+    return dict(zip(ENGAGEMENTS, counts.astype(np.int64), strict=True))
 
 
 def counts_by(row: IntArray, event_clock: FloatArray, clock: float, n: int) -> IntArray:
