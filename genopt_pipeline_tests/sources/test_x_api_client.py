@@ -336,6 +336,13 @@ def test_the_difference_to_the_servers_clock_is_measured_and_reported():
         assert any("clock differs" in warning for warning in batch.report["warnings"])
 
 
+def test_a_refused_token_on_a_machine_with_a_wrong_clock_says_so():
+    with scenario(faults=AlwaysFault("unauthorized")) as s:
+        s.server.clock = lambda: s.time.now + timedelta(minutes=7)
+        with pytest.raises(SourceRefusedError, match=r"clock, which differs from X's by -4\d\d s"):
+            s.collect()
+
+
 def test_a_day_of_windows_is_billed_once_a_post_and_stays_within_the_budget():
     from genopt_pipeline.core.polling import PollingConfig
 

@@ -308,6 +308,8 @@ class XApiClient:
             problem.old_code,
         )
         error = error_of(status, problem, endpoint=endpoint, retry_at=self._retry_at(response))
+        if isinstance(error, XApiRefusedError) and error.kind == "unauthorized":
+            raise self._with_clock_hint(error)
         if error is not None:
             raise error
         if broken is not None:
@@ -331,6 +333,17 @@ class XApiClient:
             if old is not None:
                 raise old
         return ApiAnswer(document, received_at)
+
+    def _with_clock_hint(self, error: XApiRefusedError) -> XApiRefusedError:
+        """A signature of a wrong time is refused as a wrong token is: say so where it may be."""
+        skew = self.skews_seconds[-1] if self.skews_seconds else 0.0
+        if abs(skew) <= self._config.max_clock_skew_seconds:
+            return error
+        return XApiRefusedError(
+            f"{error}; or set this machine's clock, which differs from X's by {-skew:+.0f} s",
+            kind=error.kind,
+            stops_window=error.stops_window,
+        )
 
     def _transport_error(
         self, endpoint: str, error: httpx.TransportError, *, began: bool
