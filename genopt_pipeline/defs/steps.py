@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 import genopt_pipeline
 from genopt_pipeline.core import attribution, increments, performance, policies
+from genopt_pipeline.core.policies.contract import jsonable
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import attribution as attribution_store
 from genopt_pipeline.store import metrics, snapshots
@@ -106,7 +107,7 @@ def attribution_step(
     delta = float(of_window["delta"].iloc[0])
     result = attribution.attribute_followers(known.deltas, known.exposures)
     shares = result.posts[result.posts["window_start"] == covers_from].set_index("post_id")
-    totals = result.totals.set_index("post_id")
+    totals = result.totals[result.totals["followers"].notna()].set_index("post_id")
     recent = known.posted_at[known.posted_at >= pd.Timestamp(end - RESTATED_DAYS)].index
     credited = totals.index.intersection(shares.index.union(recent)).sort_values()
     rows = pd.DataFrame(
@@ -120,7 +121,7 @@ def attribution_step(
         }
     )
     line = result.baseline[result.baseline["window_start"] == covers_from].iloc[0]
-    quarantined = covers_from in set(result.quarantined)
+    quarantined = covers_from in set(result.quarantined["window_start"])
     baseline = {
         "delta": delta,
         "followers": float(line["followers"]),
@@ -129,7 +130,7 @@ def attribution_step(
         "quarantined": quarantined,
     }
     parameters = {
-        **policies.jsonable(dict(result.parameters)),
+        **jsonable(dict(result.parameters)),
         "code_version": genopt_pipeline.__version__,
         "warnings": list(result.warnings),
     }
@@ -169,14 +170,16 @@ def performance_step(
         connection,
         account_id,
         at=end,
-        since=end - timedelta(days=max(LOOKBACK_DAYS)),
+        # a trend compares the look-back with as much time before it
+        since=end - 2 * timedelta(days=max(LOOKBACK_DAYS)),
         estimator=settings.estimator,
     )
-    tables = performance.summarize_lookbacks(
-        posts, list(in_force.generators), now=end, lookback_days=LOOKBACK_DAYS
-    )
+    posts = posts.rename(columns={"post_id": "decision_id"})
     report = pd.DataFrame()
-    for days, table in tables.items():
+    for days in LOOKBACK_DAYS:
+        table = performance.summarize(
+            posts, list(in_force.generators), now=end, lookback=timedelta(days=days)
+        )
         rows = [
             {
                 **row,
@@ -271,7 +274,10 @@ def snapshot_step(
     weights = in_force.by_name if skipped else proposal.weights
     window = posts[posts["posted_at"] >= pd.Timestamp(end - timedelta(days=settings.window_days))]
     table = performance.summarize(
-        posts, list(states), now=end, lookback=timedelta(days=settings.window_days)
+        posts.rename(columns={"post_id": "decision_id"}),
+        list(states),
+        now=end,
+        lookback=timedelta(days=settings.window_days),
     )
     ranked = table[table["f_per_1k"].notna()].sort_values(["f_per_1k", "generator_name"])
     inputs: dict[str, Any] = {
