@@ -21,6 +21,13 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("genopt")
 
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name values by their argument where their text has an address, which differs by process."""
+    del config
+    return argname if " at 0x" in repr(val) else None
+
+
 DATA = Path(__file__).parent / "data"
 
 

@@ -126,7 +126,8 @@ def write_attribution(
     )
     if posts.empty:
         return 0
-    rows = posts.astype(object).where(posts.notna(), None).to_dict("records")
+    plain = posts.astype(object).where(posts.notna(), None)
+    rows = [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
     connection.execute(
         text("""
             INSERT INTO genopt.post_followers

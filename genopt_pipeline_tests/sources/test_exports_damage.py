@@ -110,7 +110,6 @@ def same(export: ExportFile, posts: list[PostTotals]) -> bool:
         Wear(write_date=lambda moment: f"{moment:%d.%m.%Y}"),
         Wear(write_date=lambda moment: f"{moment:%Y年%m月%d日}"),
     ],
-    ids=str,
 )
 def test_an_export_that_went_through_a_spreadsheet_reads_as_before(wear, tmp_path):
     posts = some_posts(text="Größe, „naïve“ café\nand a second line")

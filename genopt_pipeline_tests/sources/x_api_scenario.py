@@ -115,7 +115,7 @@ def scenario(
     options = {"access_token": token, "user_id": USER, **(server_options or {})}
     config.setdefault("credentials", OAuth2Credentials(SecretStr(TOKEN)))
     config.setdefault("analytics", AnalyticsConfig(mode="off"))
-    config.setdefault("limits", RequestLimits(read_seconds=0.1, wait_initial_seconds=0.2))
+    config.setdefault("limits", RequestLimits(wait_initial_seconds=0.2))
     with serve(
         SandboxView(simulated, posts),
         faults=faults,
@@ -131,7 +131,7 @@ def scenario(
             state,
             clock=time.clock,
             sleep=time.sleep,
-            rng=random.Random(1),  # noqa: S311  jitter, no secret
+            rng=random.Random(1),
             **hands,
         )
         try:

@@ -90,8 +90,8 @@ def test_the_users_queries_run_verbatim(database):
     engine = open_engine(database, search_path='"$user",public')
     queries = [
         (
-            "SELECT generator_name, weight, total_posts, avg_f_per_1k, status FROM generator_weights "
-            "ORDER BY avg_f_per_1k DESC;"
+            "SELECT generator_name, weight, total_posts, avg_f_per_1k, status "
+            "FROM generator_weights ORDER BY avg_f_per_1k DESC;"
         ),
         (
             "SELECT created_at, event_type, generators_updated, top_performer, "

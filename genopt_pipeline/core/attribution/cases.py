@@ -92,7 +92,7 @@ def _time(name: str, column: str, row: int, cell: object) -> pd.Timestamp:
         time = pd.Timestamp(cell)
     except ValueError as error:
         raise ValueError(f"{name}: {column} in row {row} is {cell!r}, not a time") from error
-    if time is pd.NaT:
+    if pd.isna(time):
         raise ValueError(f"{name}: {column} in row {row} is {cell!r}, not a time")
     return time
 

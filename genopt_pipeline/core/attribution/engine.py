@@ -103,8 +103,8 @@ def _report(
             "unfollows": unfollows,
         }
     )
-    total = np.bincount(p, credit, n_posts)
-    total_variance = np.bincount(p, variance, n_posts)
+    total = np.bincount(p, credit, n_posts).astype(float)
+    total_variance = np.bincount(p, variance, n_posts).astype(float)
     total_variance = (
         total_variance
         + fitted.frailty_variance / (1.0 + fitted.frailty_variance * total) * total**2
@@ -175,7 +175,7 @@ def count_interval(
     size = mean**2 / excess
     low = stats.nbinom.ppf(tail, size, size / (size + mean))
     high = stats.nbinom.ppf(1.0 - tail, size, size / (size + mean))
-    return low, high
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
 
 
 def _parameters(problem: Problem, fitted: Fit) -> dict[str, Any]:

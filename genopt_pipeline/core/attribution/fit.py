@@ -37,7 +37,7 @@ def fit(problem: Problem, used: BoolArray, config: AttributionConfig) -> Fit:
     rate = np.full(n_generators, mean_rate)
     theta = np.ones(n_posts)
     last, iteration, converged = -np.inf, 0, False
-    for iteration in range(1, config.max_iterations + 1):
+    for iteration in range(1, config.max_iterations + 1):  # noqa: B007 - reported below
         r = (rate[g] * theta)[p] * e
         m = np.maximum(b * hours + np.bincount(j, r, n_windows), _TINY)
         n = np.maximum(u * hours, _TINY)

@@ -126,8 +126,10 @@ def build_problem(
         increment_start=seen[kept],
         increment_end=lasts_until,
         amount=amount[kept],
-        impressions=np.bincount(post[kept], columns.impressions[kept], len(posts)),
-        profile_clicks=np.bincount(post[kept], columns.profile_clicks[kept], len(posts)),
+        impressions=np.bincount(post[kept], columns.impressions[kept], len(posts)).astype(float),
+        profile_clicks=np.bincount(post[kept], columns.profile_clicks[kept], len(posts)).astype(
+            float
+        ),
         exposure_kind=kind,
         uncovered_rows=int((~inside).sum()),
         uncovered_impressions=float(columns.impressions[~inside].sum()),

@@ -21,8 +21,9 @@ _DEBYE_ORDER = 30.0
 
 
 def bessel_ratio(order: FloatArray, z: FloatArray) -> FloatArray:
-    """I_{ν+1}(z)/I_ν(z) for real ν ≥ 0 and z ≥ 0, shape of the arguments, relative error < 1e-5
-    (below 1e-12 where z is small against ν + 10).
+    """I_{ν+1}(z)/I_ν(z) for real ν ≥ 0 and z ≥ 0, shape of the arguments.
+
+    The relative error is below 1e-5, and below 1e-12 where z is small against ν + 10.
 
     Amos' bounds (1974) give r_{ν+N}, and r_ν = 1/(2(ν+1)/z + r_{ν+1}) carries it back, which
     contracts errors; a quotient of Bessel functions would be 0/0 for large orders.

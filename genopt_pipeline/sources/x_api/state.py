@@ -72,7 +72,7 @@ class FileStateStore:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is damaged ({error}); delete it to start afresh") from error
         if not isinstance(document, dict):
-            raise ValueError(f"{path} is damaged (no object); delete it to start afresh")  # noqa: TRY004  the content is wrong, not an argument's type
+            raise ValueError(f"{path} is damaged (no object); delete it to start afresh")
         return document
 
     def set(self, key: str, value: Mapping[str, Any]) -> None:
