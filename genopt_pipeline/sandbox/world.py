@@ -71,12 +71,12 @@ class World:
     start_hour_of_week: float = 0.0
     #: correlation time of the generators' log rates (infinite: they never change)
     drift_days: float = math.inf
-    #: day on which the best generator and the one of ``switch_rank`` exchange their rates
+    #: day on which the best generator and the one of ``switch_rank`` (0 is the best) exchange rates
     switch_day: float | None = None
-    switch_rank: int = 6
+    switch_rank: int = 11
     #: day on which the last generator appears, better than all others by ``new_arm_lead`` in log
     new_arm_day: float | None = None
-    new_arm_lead: float = 0.2
+    new_arm_lead: float = 0.1
     #: log sd of a factor common to all posts of one day
     shock_sigma: float = 0.0
     likes_per_1k: float = 18.0
@@ -118,14 +118,14 @@ WORLDS: Final[dict[str, World]] = {
     world.name: world
     for world in (
         _BASE,
-        replace(_BASE, name="drift", drift_days=60.0),
+        replace(_BASE, name="drift", drift_days=35.0),
         replace(_BASE, name="switch", switch_day=45.0),
         replace(_BASE, name="new_arm", new_arm_day=30.0),
-        replace(_BASE, name="heavy_tail", post_frailty=3.0, heavy_tailed=True),
+        replace(_BASE, name="heavy_tail", post_frailty=8.0, heavy_tailed=True),
         replace(_BASE, name="null", rate_spread=0.0),
         replace(_BASE, name="sparse", posts_per_day=5.0),
         replace(_BASE, name="dense", posts_per_day=50.0),
-        replace(_BASE, name="shocks", shock_sigma=0.5),
+        replace(_BASE, name="shocks", shock_sigma=0.8),
     )
 }
 
