@@ -20,10 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from genopt_pipeline.core.health import HealthReport
+from genopt_pipeline.report.sparkline import sparkline
 
 UNKNOWN: Final = "–"
-_BARS: Final = "▁▂▃▄▅▆▇█"
-_GAP: Final = "·"
 _TREND_MARKS: Final = {"improving": "↑", "stable": "→", "declining": "↓"}
 _TIER_STYLES: Final = {
     "viral": "bold magenta",
@@ -118,24 +117,6 @@ def rate(value: Any) -> str:
     if size == 0 or 0.0995 <= size < 999.995:
         return f"{value:.2f}"
     return f"{value:.4f}" if 0.00095 <= size < 0.0995 else f"{value:.0e}"
-
-
-def sparkline(values: Sequence[float | None], width: int = 8) -> str:
-    """Return the last ``width`` values as bars from their minimum to their maximum.
-
-    A value that is not known is a dot; equal values are all of middle height.
-    """
-    shown = [v if v is not None and math.isfinite(v) else None for v in values][-width:]
-    known = [v for v in shown if v is not None]
-    if not known:
-        return _GAP * len(shown)
-    low, span = min(known), max(known) - min(known)
-    top = len(_BARS) - 1
-
-    def bar(value: float) -> str:
-        return _BARS[round((value - low) / span * top) if span > 0 else top // 2]
-
-    return "".join(_GAP if v is None else bar(v) for v in shown)
 
 
 def dashboard(view: DashboardView) -> RenderableType:

@@ -112,20 +112,6 @@ def test_a_rate_takes_little_room_and_keeps_its_size(value):
     assert float(text) == pytest.approx(value, rel=0.5, abs=1e-300)
 
 
-@given(st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True)), st.integers(1, 40))
-def test_a_sparkline_has_one_mark_a_value_and_keeps_their_order(values, width):
-    line = render.sparkline(values, width)
-    shown = values[-width:]
-    assert len(line) == len(shown)
-    for (left, a), (right, b) in zip(
-        zip(shown, line, strict=True), [*zip(shown, line, strict=True)][1:], strict=False
-    ):
-        if all(v is not None and math.isfinite(v) for v in (left, right)):
-            assert (a <= b) if left <= right else (a >= b)
-    for value, mark in zip(shown, line, strict=True):
-        assert (mark == "·") == (value is None or not math.isfinite(value))
-
-
 def test_a_name_with_markup_or_escape_codes_is_shown_as_text():
     hostile = "[red]x[/red]\x1b[2J\r\n"
     view = render.DashboardView(

@@ -1,0 +1,237 @@
+"""The charts of the report, as plotly figures.
+
+What belongs here: frames in, figures out, for the HTML report and for notebooks. Every figure says
+in its title what it shows and in its axes the units. Unknown values are gaps, never zeros; frames
+without rows give a figure that says so.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from genopt_pipeline.report.markdown import LINE_COLOURS
+
+#: Small multiples beyond this many generators are too small to read; the table has the rest.
+MOST_PANELS: Final = 24
+_PANELS_A_ROW: Final = 4
+_FONT: Final = {"family": "system-ui, sans-serif", "size": 13, "color": "#222"}
+
+
+def f_per_1k_over_time(history: pd.DataFrame) -> go.Figure:
+    """Return a panel a generator: F/1K of each period with its 90 % interval.
+
+    Parameters
+    ----------
+    history
+        period_end, generator_name, f_per_1k, f_per_1k_low, f_per_1k_high; a row a period and
+        generator. All panels have one scale, up to 1.6 times the highest F/1K, so that one wild
+        interval does not flatten the rest. Beyond ``MOST_PANELS`` generators those
+        with the highest latest F/1K are shown, and the title says so.
+    """
+    known = history[history["f_per_1k"].notna()]
+    if known.empty:
+        return _empty("F/1K over time", "no generator has measured posts yet")
+    latest = known.sort_values("period_end").groupby("generator_name")["f_per_1k"].last()
+    order = sorted(latest.index, key=lambda name: (-latest[name], name))
+    names = order[:MOST_PANELS]
+    rows = math.ceil(len(names) / _PANELS_A_ROW)
+    figure = make_subplots(
+        rows=rows,
+        cols=_PANELS_A_ROW,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        subplot_titles=[_text(name) for name in names],
+        vertical_spacing=min(0.35 / rows, 0.16),
+        horizontal_spacing=0.03,
+    )
+    for index, name in enumerate(names):
+        one = history[history["generator_name"] == name].sort_values("period_end")
+        place: dict[str, Any] = {
+            "row": index // _PANELS_A_ROW + 1,
+            "col": index % _PANELS_A_ROW + 1,
+        }
+        colour = LINE_COLOURS[index % len(LINE_COLOURS)]
+        times = _times(one["period_end"])
+        bounded = one[one["f_per_1k_low"].notna() & one["f_per_1k_high"].notna()]
+        ends = _times(bounded["period_end"])
+        figure.add_trace(
+            go.Scatter(
+                x=ends + ends[::-1],
+                y=[*bounded["f_per_1k_high"], *bounded["f_per_1k_low"][::-1]],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.2,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+            ),
+            **place,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=times,
+                y=_values(one["f_per_1k"]),
+                mode="lines+markers" if len(one) < 3 else "lines",
+                line={"color": colour, "width": 2},
+                name=_text(name),
+                showlegend=False,
+                hovertemplate="%{x|%Y-%m-%d %H:%M}<br>F/1K %{y:.3g}",
+            ),
+            **place,
+        )
+    top = 1.6 * float(known["f_per_1k"].max())
+    bottom = min(0.0, 1.6 * float(known["f_per_1k"].min()))
+    figure.update_yaxes(range=[bottom, top if top > bottom else 1.0])
+    left_out = len(order) - len(names)
+    return _styled(
+        figure,
+        "F/1K over time by generator, with 90 % intervals"
+        + (f" (the {MOST_PANELS} highest of {len(order)})" if left_out else ""),
+        height=130 + 150 * rows,
+    )
+
+
+def weights_over_time(weights: pd.DataFrame) -> go.Figure:
+    """Return the weights in force as stacked steps.
+
+    Parameters
+    ----------
+    weights
+        effective_at, generator_name, weight; all generators at every change.
+    """
+    if weights.empty:
+        return _empty("Weights in force", "no weights have been published yet")
+    wide = weights.pivot_table(
+        index="effective_at", columns="generator_name", values="weight", aggfunc="last"
+    ).sort_index()
+    figure = go.Figure()
+    # A generator that was not registered yet had no weight: zero is the fact here.
+    filled = wide.fillna(0.0)
+    for index, name in enumerate(filled.columns):
+        figure.add_trace(
+            go.Scatter(
+                x=_times(filled.index.to_series()),
+                y=filled[name].tolist(),
+                name=_text(name),
+                stackgroup="weights",
+                mode="lines",
+                line={"width": 0.5, "shape": "hv", "color": LINE_COLOURS[index % 12]},
+                hovertemplate="%{y:.1%}",
+            )
+        )
+    figure.update_yaxes(range=[0, 1], tickformat=".0%", title="probability of being drawn")
+    figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
+    return _styled(figure, "Weights in force", height=420)
+
+
+def share_of_posts(summary: pd.DataFrame, weights: Mapping[str, float]) -> go.Figure:
+    """Return each generator's share of the posts beside its weight.
+
+    Parameters
+    ----------
+    summary
+        generator_name, posts_count.
+    weights
+        What the posts should be shared by: the live weights, or the mean probability with which
+        each generator was drawn over the same posts.
+    """
+    total = int(summary["posts_count"].sum())
+    if not total:
+        return _empty("Posts against weights", "no posts in the period")
+    shares = dict(
+        zip(summary["generator_name"], (summary["posts_count"] / total).tolist(), strict=True)
+    )
+    names = sorted(shares.keys() | weights.keys(), key=lambda n: (-weights.get(n, 0.0), n))
+    labels = [_text(name) for name in names]
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=labels,
+                y=[shares.get(n) for n in names],
+                name=f"share of {total:,} posts",
+                marker_color=LINE_COLOURS[0],
+            ),
+            go.Bar(
+                x=labels,
+                y=[weights.get(n) for n in names],
+                name="weight",
+                marker_color=LINE_COLOURS[7],
+            ),
+        ]
+    )
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_layout(barmode="group", hovermode="x unified")
+    return _styled(figure, "Share of posts against weight", height=380)
+
+
+def attribution_over_time(windows: pd.DataFrame) -> go.Figure:
+    """Return the followers credited to posts and to the baseline in each window.
+
+    Parameters
+    ----------
+    windows
+        window_start, posts, baseline: followers credited; the two add up to the account's change.
+        The baseline is organic growth less unfollows and can be negative.
+    """
+    if windows.empty:
+        return _empty("Where followers came from", "no follower change has been attributed yet")
+    times = _times(windows["window_start"])
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=times,
+                y=_values(windows["posts"]),
+                name="posts",
+                marker_color=LINE_COLOURS[0],
+            ),
+            go.Bar(
+                x=times,
+                y=_values(windows["baseline"]),
+                name="baseline (organic less unfollows)",
+                marker_color="#b0b0b0",
+            ),
+        ]
+    )
+    figure.update_layout(barmode="relative", hovermode="x unified")
+    figure.update_yaxes(title="followers a window")
+    return _styled(figure, "Where followers came from", height=360)
+
+
+def _styled(figure: go.Figure, title: str, *, height: int) -> go.Figure:
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}},
+        template="plotly_white",
+        font=_FONT,
+        height=height,
+        margin={"l": 60, "r": 20, "t": 70, "b": 40},
+        colorway=list(LINE_COLOURS),
+    )
+    figure.update_annotations(font_size=12)
+    return figure
+
+
+def _empty(title: str, reason: str) -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(
+        text=reason, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 14}
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return _styled(figure, title, height=200)
+
+
+def _text(value: object) -> str:
+    """Plotly reads a little HTML in labels; a name has none."""
+    return str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _times(column: "pd.Series[Any]") -> list[str]:
+    return [time.isoformat() for time in pd.to_datetime(column, utc=True)]
+
+
+def _values(column: "pd.Series[Any]") -> list[float | None]:
+    return [None if pd.isna(value) else float(value) for value in column]

@@ -1,0 +1,395 @@
+"""The report as one HTML page that needs nothing else: no network, no server.
+
+What belongs here: the page. What does not: reading anything, and the charts (``charts``).
+
+The page is safe to open and to send. All text from outside is escaped; the data of the charts stand
+in blocks that a browser does not run; and a Content-Security-Policy allows only the scripts that
+this module wrote, by their hashes, and no connection at all. Every chart has its figures in a
+table, so nothing is lost without JavaScript or for those who cannot see the charts.
+"""
+
+import base64
+import hashlib
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from genopt_pipeline.core.alerts import Alert
+from genopt_pipeline.core.health import HealthReport
+from genopt_pipeline.core.performance import account_totals
+from genopt_pipeline.report import charts
+from genopt_pipeline.report.markdown import UNKNOWN, format_cell
+
+#: Rows of a chart's table; a longer one ends with the number left out, never silently.
+MOST_ROWS: Final = 400
+
+_START_CHARTS: Final = """
+for (const block of document.querySelectorAll('script[type="application/json"]')) {
+  const figure = JSON.parse(block.textContent);
+  const target = document.getElementById(block.dataset.target);
+  Plotly.newPlot(target, figure.data, figure.layout, {responsive: true, displaylogo: false});
+}
+"""
+
+_NO_SCRIPT: Final = (
+    "<noscript><p>The charts need JavaScript; the tables below them hold the same figures.</p>"
+    "</noscript>"
+)
+
+_PERFORMANCE_COLUMNS: Final = {
+    "rank": "Rank",
+    "generator_name": "Generator",
+    "weight": "Weight",
+    "posts_count": "Posts",
+    "posts_measured": "Measured",
+    "impressions": "Impressions",
+    "followers_gained": "Followers",
+    "f_per_1k": "F/1K",
+    "interval": "90 % interval",
+    "tier": "Tier",
+    "relative_tier": "Against account",
+    "trend": "Trend",
+    "engagement_rate": "Engagement",
+    "viral_posts": "Viral",
+    "failed_posts": "Failed",
+}
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the report shows of one account.
+
+    Attributes
+    ----------
+    account, as_of, period, estimator
+        Whose figures, of what time, over what period, from which count of followers.
+    summary
+        A table of ``performance.summarize``.
+    weights
+        Live weight of each generator.
+    expected_shares
+        Share of the period's posts that each generator should have written; None: the weights.
+    lookbacks
+        A table of ``performance.summarize_lookbacks``; None: not shown.
+    history, weights_history, attribution
+        What the functions of ``charts`` take. None is "could not be read"; a frame without rows
+        is "nothing yet". They are said differently.
+    health, alerts, events
+        The health report, open alerts, latest events (rows of ``optimization_events``).
+    explanations
+        Why each generator has its weight, in words.
+    notes
+        What the reader must know of these figures, such as a source that is simulated.
+    """
+
+    account: str
+    as_of: datetime
+    period: str
+    estimator: str
+    summary: pd.DataFrame
+    weights: Mapping[str, float]
+    expected_shares: Mapping[str, float] | None = None
+    lookbacks: pd.DataFrame | None = None
+    history: pd.DataFrame | None = None
+    weights_history: pd.DataFrame | None = None
+    attribution: pd.DataFrame | None = None
+    health: HealthReport | None = None
+    alerts: Sequence[Alert] = ()
+    events: Sequence[Mapping[str, Any]] = ()
+    explanations: Mapping[str, str] | None = None
+    notes: Sequence[str] = ()
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as one HTML page, about 5 MB of which plotly's JavaScript is nearly all.
+
+    The same data give the same page, byte for byte.
+    """
+    sections = [_health(data), _alerts(data), _performance(data), *_charts(data)]
+    sections += [_lookbacks(data), _explanations(data), _events(data)]
+    scripts = (get_plotlyjs(), _START_CHARTS)
+    title = f"genopt report, account {_escape(data.account)}"
+    notes = "".join(f"<p><strong>Note:</strong> {_escape(note)}</p>" for note in data.notes)
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>",
+            f"<h1>Account {_escape(data.account)}</h1>",
+            _as_of(data),
+            notes,
+            _NO_SCRIPT,
+            _totals(data),
+            *(section for section in sections if section),
+            "</main>",
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _as_of(data: ReportData) -> str:
+    return (
+        f'<p class="muted">Figures of {data.as_of:%Y-%m-%d %H:%M} UTC over '
+        f"{_escape(data.period)}; followers {_escape(data.estimator)}.</p>"
+    )
+
+
+def _totals(data: ReportData) -> str:
+    totals = account_totals(data.summary)
+    figures = {
+        "F/1K": _number(totals.f_per_1k),
+        "Followers gained": _number(totals.followers_gained, ",.1f"),
+        "Impressions": _number(totals.impressions, ",d"),
+        "Posts": f"{totals.posts_count:,d}",
+        "of them measured": f"{totals.posts_measured:,d}",
+        "Generators drawn": str(sum(weight > 0 for weight in data.weights.values())),
+    }
+    items = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in figures.items())
+    return f'<dl class="figures">{items}</dl>'
+
+
+def _health(data: ReportData) -> str:
+    if data.health is None:
+        return ""
+    rows = [
+        [
+            f'<th scope="row">{_escape(check.name)}</th>',
+            f"<td>{_badge(check.status)}</td>",
+            f"<td>{_escape(check.reason)}</td>",
+            f"<td>{_escape(check.action)}</td>",
+        ]
+        for check in data.health.checks
+    ]
+    table = _table("Checks", ["Check", "Status", "Found", "What to do"], rows)
+    opened = "" if data.health.status == "healthy" else " open"
+    return _section(
+        f"Health: {_badge(data.health.status)}",
+        f"<details{opened}><summary>All checks</summary>{table}</details>",
+    )
+
+
+def _alerts(data: ReportData) -> str:
+    if not data.alerts:
+        return _section("Alerts", "<p>No alert is open.</p>")
+    rows = [
+        [f"<td>{_badge(alert.severity)}</td>", f"<td>{_escape(alert.message)}</td>"]
+        for alert in data.alerts
+    ]
+    return _section("Alerts", _table("Open alerts", ["Severity", "Alert"], rows))
+
+
+def _performance(data: ReportData) -> str:
+    summary = data.summary.assign(
+        weight=[_number(data.weights.get(name), ".4f") for name in data.summary["generator_name"]],
+        interval=[
+            f"{_number(low)} … {_number(high)}" if pd.notna(low) else UNKNOWN
+            for low, high in zip(
+                data.summary["f_per_1k_low"], data.summary["f_per_1k_high"], strict=True
+            )
+        ],
+    ).sort_values(["rank", "generator_name"], na_position="last")
+    if summary.empty:
+        return _section("Generators", "<p>No generator is registered yet.</p>")
+    explained = (
+        "<p>F/1K is followers gained per 1000 impressions, a ratio of sums over the measured "
+        "posts. Its interval allows for how uneven posts are. A dash is not known; a zero is "
+        "zero.</p>"
+    )
+    return _section(
+        "Generators",
+        explained + _frame_table(f"Over {data.period}", summary, _PERFORMANCE_COLUMNS),
+    )
+
+
+def _charts(data: ReportData) -> list[str]:
+    shares = data.weights if data.expected_shares is None else data.expected_shares
+    posts = data.summary[["generator_name", "posts_count"]].assign(
+        weight=data.summary["generator_name"].map(shares).astype("float64")
+    )
+    return [
+        _chart("F/1K over time", "f-per-1k", data.history, charts.f_per_1k_over_time),
+        _chart("Weights over time", "weights", data.weights_history, charts.weights_over_time),
+        _chart(
+            "Posts against weights",
+            "shares",
+            posts,
+            lambda _: charts.share_of_posts(data.summary, shares),
+        ),
+        _chart(
+            "Where followers came from",
+            "attribution",
+            data.attribution,
+            charts.attribution_over_time,
+        ),
+    ]
+
+
+def _lookbacks(data: ReportData) -> str:
+    if data.lookbacks is None or data.lookbacks.empty:
+        return ""
+    labels = list(dict.fromkeys(data.lookbacks["lookback"]))
+    by_name = {
+        name: rows.set_index("lookback")
+        for name, rows in data.lookbacks.groupby("generator_name", sort=True)
+    }
+    body = []
+    for name, rows in by_name.items():
+        cells = [f'<th scope="row">{_escape(name)}</th>']
+        for label in labels:
+            trend = str(rows.loc[label, "trend"])
+            mark = "" if trend in {"stable", "not_enough_data"} else f" {_badge(trend)}"
+            cells.append(f'<td class="n">{_number(rows.loc[label, "f_per_1k"])}{mark}</td>')
+        body.append(cells)
+    table = _table("F/1K of each look-back", ["Generator", *labels], body, numeric=set(labels))
+    note = (
+        "<p>A trend compares with the period of the same length before; it is shown where the "
+        "change is significant (5 %) and at least a tenth.</p>"
+    )
+    return _section("Look-backs", note + table)
+
+
+def _explanations(data: ReportData) -> str:
+    if not data.explanations:
+        return ""
+    rows = [
+        [f'<th scope="row">{_escape(name)}</th>', f"<td>{_escape(text)}</td>"]
+        for name, text in sorted(data.explanations.items())
+    ]
+    return _section("Why these weights", _table("Reasons", ["Generator", "Reason"], rows))
+
+
+def _events(data: ReportData) -> str:
+    if not data.events:
+        return _section("Decisions", "<p>No decision has been made yet.</p>")
+    rows = [
+        [
+            f"<td>{_cell(event.get('effective_at') or event.get('created_at'))}</td>",
+            f"<td>{_escape(str(event['event_type']).replace('_', ' '))}</td>",
+            f'<td class="n">{_cell(event.get("generators_updated"))}</td>',
+            f"<td>{_escape(event.get('reason') or event.get('error_message') or '')}</td>",
+        ]
+        for event in data.events
+    ]
+    return _section(
+        "Decisions", _table("Latest events", ["Time (UTC)", "Event", "Changed", "Reason"], rows)
+    )
+
+
+def _chart(title: str, key: str, frame: pd.DataFrame | None, draw: Any) -> str:
+    if frame is None:
+        return _section(title, "<p>These figures could not be read.</p>")
+    figure: go.Figure = draw(frame)
+    # The heading of the section is the title; the figure needs none of its own.
+    heading = _escape(figure.layout.title.text)
+    figure.update_layout(title=None, margin_t=40)
+    # In a block that is not run, only "</script" and "<!--" could end it early.
+    figure_json = str(figure.to_json()).replace("<", "\\u003c")
+    table = ""
+    if len(frame):
+        inner = _frame_table(title, frame, {name: name.replace("_", " ") for name in frame.columns})
+        table = f"<details><summary>The same as a table</summary>{inner}</details>"
+    height = int(figure.layout.height)
+    return _section(
+        heading,
+        f'<figure><div class="chart" id="{key}" role="img" aria-label="{heading}" '
+        f'style="min-height:{height}px"></div>'
+        f'<script type="application/json" data-target="{key}">{figure_json}</script></figure>'
+        + table,
+    )
+
+
+def _frame_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, str]) -> str:
+    numeric = {
+        heading
+        for name, heading in columns.items()
+        if pd.api.types.is_numeric_dtype(frame[name]) or name in {"weight", "interval"}
+    }
+    shown = frame.tail(MOST_ROWS)
+    rows = []
+    for values in zip(*(shown[name].tolist() for name in columns), strict=True):
+        cells = []
+        for (name, heading), value in zip(columns.items(), values, strict=True):
+            if name == "generator_name":
+                cells.append(f'<th scope="row">{_escape(value)}</th>')
+            elif name in {"tier", "relative_tier", "trend"} and isinstance(value, str):
+                cells.append(f"<td>{_badge(value)}</td>")
+            else:
+                kind = ' class="n"' if heading in numeric else ""
+                digits = 3 if name == "f_per_1k" else 4
+                cells.append(f"<td{kind}>{_escape(format_cell(value, digits))}</td>")
+        rows.append(cells)
+    left = len(frame) - len(shown)
+    note = f"; the latest {MOST_ROWS:,} of {len(frame):,} rows" if left else ""
+    return _table(caption + note, list(columns.values()), rows, numeric=numeric)
+
+
+def _table(
+    caption: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numeric: set[str] | None = None,
+) -> str:
+    """Cells are HTML already, each with its own tag; headings and caption are text."""
+    head = "".join(
+        f'<th scope="col"{" class=n" if heading in (numeric or set()) else ""}>'
+        f"{_escape(heading)}</th>"
+        for heading in headings
+    )
+    body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in rows)
+    # A wide table scrolls by itself, so it takes the focus for those who use the keyboard.
+    return (
+        f'<div class="wide" role="region" aria-label="{_escape(caption)}" tabindex="0"><table>'
+        f"<caption>{_escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _section(heading: str, inner: str) -> str:
+    return f"<section>\n<h2>{heading}</h2>\n{inner}\n</section>"
+
+
+def _badge(value: str) -> str:
+    return f'<span class="badge {_escape(value)}">{_escape(value.replace("_", " "))}</span>'
+
+
+def _cell(value: Any) -> str:
+    return _escape(format_cell(value))
+
+
+def _number(value: Any, form: str = ".3g") -> str:
+    return UNKNOWN if value is None or pd.isna(value) else format(value, form)
+
+
+def _escape(value: object) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in str(value))
+    return html.escape(printable, quote=True)
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    # plotly sets style attributes and makes images of its own from data and blobs
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+@cache
+def _style() -> str:
+    return resources.files("genopt_pipeline.report").joinpath("page.css").read_text("utf-8")

@@ -1,0 +1,87 @@
+"""The figures hold the numbers of their frames; unknown is a gap."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from genopt_pipeline.report import charts
+from genopt_pipeline_tests.report.report_data import NOW, report_data
+
+DATA = report_data()
+
+
+def test_each_generator_has_a_panel_with_its_rates_and_one_without_posts_has_none():
+    figure = charts.f_per_1k_over_time(DATA.history)
+    lines = {trace.name: trace for trace in figure.data if trace.name}
+    assert set(lines) == {"coach", "explorer"}
+    for name, trace in lines.items():
+        expected = DATA.history[DATA.history["generator_name"] == name]["f_per_1k"]
+        assert list(trace.y) == pytest.approx(expected.tolist())
+
+
+def test_an_unknown_rate_is_a_gap_and_not_a_zero():
+    history = DATA.history.copy()
+    history.loc[history["generator_name"].eq("coach").idxmax(), "f_per_1k"] = math.nan
+    coach = next(t for t in charts.f_per_1k_over_time(history).data if t.name == "coach")
+    assert coach.y[0] is None
+
+
+def test_more_generators_than_can_be_read_are_cut_and_the_title_says_so():
+    rows = [
+        {
+            "period_end": NOW,
+            "generator_name": f"g{i}",
+            "f_per_1k": float(i),
+            "f_per_1k_low": 0.0,
+            "f_per_1k_high": math.nan,
+        }
+        for i in range(40)
+    ]
+    figure = charts.f_per_1k_over_time(pd.DataFrame(rows))
+    shown = [trace.name for trace in figure.data if trace.name]
+    assert len(shown) == charts.MOST_PANELS
+    assert shown[0] == "g39"
+    assert "24 highest of 40" in figure.layout.title.text
+
+
+def test_the_weights_of_each_time_stack_up_to_one():
+    figure = charts.weights_over_time(DATA.weights_history)
+    for values in zip(*(trace.y for trace in figure.data), strict=True):
+        assert sum(values) == pytest.approx(1)
+
+
+def test_shares_of_posts_sum_to_one_beside_the_weights():
+    posts, weights = charts.share_of_posts(DATA.summary, DATA.weights).data
+    assert sum(posts.y) == pytest.approx(1)
+    assert dict(zip(weights.x, weights.y, strict=True)) == DATA.weights
+
+
+def test_posts_and_baseline_add_up_to_the_change_of_the_account():
+    posts, baseline = charts.attribution_over_time(DATA.attribution).data
+    assert [p + b for p, b in zip(posts.y, baseline.y, strict=True)] == [4.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "frame"),
+    [
+        (charts.f_per_1k_over_time, DATA.history),
+        (charts.weights_over_time, DATA.weights_history),
+        (charts.attribution_over_time, DATA.attribution),
+        (lambda frame: charts.share_of_posts(frame, DATA.weights), DATA.summary),
+    ],
+)
+def test_a_frame_without_rows_gives_a_figure_that_says_so(draw, frame):
+    figure = draw(frame.iloc[:0])
+    assert not figure.data
+    assert figure.layout.annotations[0].text
+
+
+def test_a_name_is_text_in_every_label():
+    hostile = report_data(names=("<b>x</b>", "explorer", "idle"))
+    for figure in (
+        charts.f_per_1k_over_time(hostile.history),
+        charts.weights_over_time(hostile.weights_history),
+        charts.share_of_posts(hostile.summary, hostile.weights),
+    ):
+        assert "<b>" not in figure.to_json().replace("\\u003c", "<")
