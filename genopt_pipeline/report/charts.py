@@ -13,7 +13,21 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from genopt_pipeline.report.markdown import LINE_COLOURS
+#: Twelve colours that stay apart on white, also for the colour-blind when neighbours differ.
+LINE_COLOURS: Final = (
+    "#4477aa",
+    "#ee6677",
+    "#228833",
+    "#b8860b",
+    "#009e9e",
+    "#aa3377",
+    "#555555",
+    "#e07b00",
+    "#332288",
+    "#88aa00",
+    "#882255",
+    "#117733",
+)
 
 #: Small multiples beyond this many generators are too small to read; the table has the rest.
 MOST_PANELS: Final = 24

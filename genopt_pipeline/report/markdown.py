@@ -1,10 +1,10 @@
-"""Tables and small charts in markdown, for metadata that the Dagster UI shows.
+"""Tables in markdown, for metadata that the Dagster UI shows.
 
-What belongs here: text in, markdown out. Charts of the HTML report are in ``charts``.
+What belongs here: frames in, markdown out. Charts of the HTML report are in ``charts``. The
+Dagster UI strips images that are not served over http, so a chart in metadata is a column of
+sparklines (``sparkline``), and what should be plotted over time is numeric metadata.
 """
 
-import base64
-import html
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -78,71 +78,6 @@ def markdown_table(
     return "\n".join(lines) + "\n"
 
 
-def svg_line_chart(
-    series: Mapping[str, Sequence[float | None]],
-    *,
-    title: str,
-    width: int = 480,
-    height: int = 120,
-) -> str:
-    """Return lines over their position as a markdown image with the SVG inside (a data URI).
-
-    An unknown value breaks its line. The title is also the image's alternative text. Without any
-    known value the chart says so.
-    """
-    known = [value for values in series.values() for run in _runs(values) for _, value in run]
-    low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    span = high - low or 1.0
-    steps = max((len(values) for values in series.values()), default=1)
-    left, top, right, bottom = 8, 22, width - 60, height - 8
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
-        f' width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="{left}" y="14" fill="#222">{html.escape(title)}</text>',
-    ]
-    if known:
-        parts += [
-            f'<text x="{right + 4}" y="{top + 4}" fill="#555">{high:.3g}</text>',
-            f'<text x="{right + 4}" y="{bottom}" fill="#555">{low:.3g}</text>',
-        ]
-    else:
-        parts.append(f'<text x="{left}" y="{height / 2:.0f}" fill="#555">no data yet</text>')
-    for index, (name, values) in enumerate(series.items()):
-        colour = LINE_COLOURS[index % len(LINE_COLOURS)]
-        for run in _runs(values):
-            points = " ".join(
-                f"{left + (right - left) * i / max(steps - 1, 1):.1f},"
-                f"{bottom - (bottom - top) * (v - low) / span:.1f}"
-                for i, v in run
-            )
-            # a single value is a line of no length, which the round cap makes a dot
-            points = points if len(run) > 1 else f"{points} {points}"
-            parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
-                f'stroke-linecap="round"><title>{html.escape(name)}</title></polyline>'
-            )
-    encoded = base64.b64encode("".join([*parts, "</svg>"]).encode()).decode("ascii")
-    return f"![{escape_markdown(title)}](data:image/svg+xml;base64,{encoded})"
-
-
-#: Twelve colours that stay apart on white, also for the colour-blind when neighbours differ.
-LINE_COLOURS: Final = (
-    "#4477aa",
-    "#ee6677",
-    "#228833",
-    "#b8860b",
-    "#009e9e",
-    "#aa3377",
-    "#555555",
-    "#e07b00",
-    "#332288",
-    "#88aa00",
-    "#882255",
-    "#117733",
-)
-
-
 def _decimal(value: float, digits: int) -> str:
     if not math.isfinite(value):
         return UNKNOWN
@@ -151,13 +86,3 @@ def _decimal(value: float, digits: int) -> str:
 
 def _line(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    runs: list[list[tuple[int, float]]] = [[]]
-    for index, value in enumerate(values):
-        if value is not None and math.isfinite(value):
-            runs[-1].append((index, float(value)))
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
