@@ -30,7 +30,7 @@ def main() -> None:
         seed=seed,
         progress=lambda share: print(f"\r{share:4.0%}", end="", file=sys.stderr),
     )
-    pd.set_option("display.width", 200)
+    pd.set_option("display.width", 200, "display.max_columns", 20)
     shown = [day for day in (30, 90) if day <= days]
     for day in shown:
         print(f"\nshare of the oracle-over-uniform gap captured in {day} days, {accounts} accounts")

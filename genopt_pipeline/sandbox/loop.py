@@ -47,7 +47,8 @@ MIN_POSTS: Final = 20
 _ORACLE_EXPLORATION: Final = 0.15
 
 #: Turns the step's posts and their true follows into the followers (n,) and the information (n,)
-#: that the policy is told of; None: the policy is told the true follows.
+#: that the policy is told of (NaN followers: nothing about this post). Without feedback the policy
+#: is told the true follows.
 Feedback = Callable[["Observed"], tuple[FloatArray, FloatArray]]
 
 
@@ -186,15 +187,16 @@ def _next_weights(
     assert contender.targets is not None  # noqa: S101 - the caller asked; tells the type checker
     observed = book.observe(step)
     followers, information = (observed.follows, None) if feedback is None else feedback(observed)
+    told = np.flatnonzero(~np.isnan(followers))
     posts = PostBatch(
         accounts=len(weights),
         generators=GENERATORS,
-        account=observed.account,
-        generator=observed.generator,
-        age_hours=observed.now_hours - observed.posted_hours,
-        impressions=observed.impressions,
-        followers=followers,
-        information=information,
+        account=observed.account[told],
+        generator=observed.generator[told],
+        age_hours=observed.now_hours - observed.posted_hours[told],
+        impressions=observed.impressions[told],
+        followers=followers[told],
+        information=None if information is None else information[told],
     )
     lower, upper = guards_for(present, guards)
     targets, evidence = contender.targets(posts, present)

@@ -1,0 +1,195 @@
+"""Feedback through attribution: policies learn from the account's follower count alone.
+
+Here: what an account's two-hour readings show, and the followers that ``core.attribution`` credits
+to its posts from them. Not here: the attribution itself, and the loop that asks (``loop``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from genopt_pipeline.core.attribution import AttributionConfig, attribute_followers
+from genopt_pipeline.sandbox.contenders import BoolArray
+from genopt_pipeline.sandbox.loop import STEP_HOURS, Feedback, Observed
+from genopt_pipeline.sandbox.organic import organic_follows_until, unfollows_until
+from genopt_pipeline.sandbox.posts import Posts, click_events, follow_events, impressions_at
+from genopt_pipeline.sandbox.randomness import FloatArray, IntArray, WordArray
+from genopt_pipeline.sandbox.world import HOURS_PER_DAY, World, audience_hours
+
+WINDOW_HOURS: Final = 2.0
+_WINDOWS_A_STEP: Final = round(STEP_HOURS / WINDOW_HOURS)
+#: How far back an attribution reads, and the age up to which it restates a post's credit.
+_LOOKBACK_STEPS: Final = round(30 * HOURS_PER_DAY / STEP_HOURS)
+_RESTATED_HOURS: Final = 7 * HOURS_PER_DAY
+#: Posts are followed for so long; what they gain later is not seen.
+_FOLLOWED_HOURS: Final = 5 * HOURS_PER_DAY
+_ORIGIN: Final = pd.Timestamp(datetime(2026, 1, 5, tzinfo=UTC))
+
+ExposureSource = Literal["impressions", "profile_clicks"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exposure:
+    """What posts gained in the windows of one step, ordered by account; arrays over rows."""
+
+    post: IntArray
+    window: IntArray
+    impressions: FloatArray
+    clicks: FloatArray
+    first_of_account: IntArray
+
+    def of(self, account: int) -> slice:
+        """The rows of one account."""
+        return slice(int(self.first_of_account[account]), int(self.first_of_account[account + 1]))
+
+
+class DeltaFeedback:
+    """The followers of each post as attribution sees them, step after step, for all accounts."""
+
+    def __init__(self, world: World, seeds: WordArray, exposure: ExposureSource) -> None:
+        self._world, self._seeds, self._exposure = world, seeds, exposure
+        self._config = AttributionConfig()
+        self._steps: list[_Exposure] = []
+        self._deltas: list[FloatArray] = []
+        self._batches: list[tuple[int, Posts]] = []
+        self._follow = _Pending()
+        self._click = _Pending()
+        self._followers = np.zeros(0)
+        self._information = np.zeros(0)
+        self._baseline = self._organic(0.0)
+
+    def __call__(self, seen: Observed) -> tuple[FloatArray, FloatArray]:
+        """Followers and information of every post so far; NaN followers: not yet credited."""
+        self._take_in(seen)
+        missing = len(seen.account) - len(self._followers)
+        self._followers = np.concatenate([self._followers, np.full(missing, np.nan)])
+        self._information = np.concatenate([self._information, np.ones(missing)])
+        restated = seen.posted_hours >= seen.now_hours - _RESTATED_HOURS
+        for account in range(len(self._seeds)):
+            self._attribute(account, seen, restated)
+        return self._followers.copy(), self._information.copy()
+
+    def _organic(self, hours: float) -> FloatArray:
+        net = [
+            int(organic_follows_until(self._world, int(seed), hours))
+            - int(unfollows_until(self._world, int(seed), hours))
+            for seed in self._seeds
+        ]
+        return np.array(net, dtype=np.float64)
+
+    def _take_in(self, seen: Observed) -> None:
+        """Read the windows of the step that has just ended."""
+        follows = follow_events(self._world, seen.new_posts)
+        self._follow.add(follows.row + seen.first_new, follows.follow_clock)
+        if self._exposure == "profile_clicks":
+            idle = click_events(self._world, seen.new_posts)
+            for events in (follows, idle):
+                self._click.add(events.row + seen.first_new, events.click_clock)
+        self._batches.append((seen.first_new, seen.new_posts))
+        oldest = seen.now_hours - _FOLLOWED_HOURS
+        self._batches = [
+            (first, posts)
+            for first, posts in self._batches
+            if len(posts) and posts.posted_hours[-1] >= oldest
+        ]
+        begin = seen.now_hours - STEP_HOURS
+        edges = begin + WINDOW_HOURS * np.arange(_WINDOWS_A_STEP + 1)
+        clocks = audience_hours(self._world, edges)
+        n, first = len(seen.account), self._batches[0][0] if self._batches else len(seen.account)
+        delta = np.zeros((len(self._seeds), _WINDOWS_A_STEP))
+        pieces: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
+        for k in range(_WINDOWS_A_STEP):
+            came = self._follow.until(float(clocks[k + 1]))
+            baseline = self._organic(float(edges[k + 1]))
+            delta[:, k] = baseline - self._baseline
+            delta[:, k] += np.bincount(seen.account[came], minlength=len(self._seeds))
+            self._baseline = baseline
+            clicked = np.bincount(self._click.until(float(clocks[k + 1])), minlength=n)[first:]
+            grown = np.zeros(n - first)
+            for row, posts in self._batches:
+                gain = impressions_at(posts, float(clocks[k + 1]))
+                gain = gain - impressions_at(posts, float(clocks[k]))
+                grown[row - first : row - first + len(posts)] = gain
+            some = np.flatnonzero((grown > 0) | (clicked > 0))
+            window = np.full(len(some), seen.step * _WINDOWS_A_STEP - _WINDOWS_A_STEP + k)
+            pieces.append((some + first, window, grown[some], clicked[some].astype(np.float64)))
+        post, window, impressions, clicks = (
+            np.concatenate(parts) for parts in zip(*pieces, strict=True)
+        )
+        order = np.argsort(seen.account[post], kind="stable")
+        starts = np.searchsorted(seen.account[post][order], np.arange(len(self._seeds) + 1))
+        self._steps.append(
+            _Exposure(post[order], window[order], impressions[order], clicks[order], starts)
+        )
+        self._deltas.append(delta)
+        self._steps, self._deltas = self._steps[-_LOOKBACK_STEPS:], self._deltas[-_LOOKBACK_STEPS:]
+
+    def _attribute(self, account: int, seen: Observed, restated: BoolArray) -> None:
+        rows = [(step, step.of(account)) for step in self._steps]
+        post = np.concatenate([step.post[part] for step, part in rows])
+        if not len(post):
+            return
+        window = np.concatenate([step.window[part] for step, part in rows])
+        delta = np.concatenate([step[account] for step in self._deltas])
+        last = seen.step * _WINDOWS_A_STEP
+        numbers = np.arange(last - len(delta), last)
+        deltas = pd.DataFrame(
+            {
+                "window_start": _ORIGIN + pd.to_timedelta(WINDOW_HOURS * numbers, unit="h"),
+                "window_end": _ORIGIN + pd.to_timedelta(WINDOW_HOURS * (numbers + 1), unit="h"),
+                "delta": delta,
+            }
+        )
+        clicks = np.concatenate([step.clicks[part] for step, part in rows])
+        exposures = pd.DataFrame(
+            {
+                "post_id": post,
+                "generator_name": [f"g{k:02d}" for k in seen.generator[post]],
+                "window_start": _ORIGIN + pd.to_timedelta(WINDOW_HOURS * window, unit="h"),
+                "impressions": np.concatenate([step.impressions[part] for step, part in rows]),
+                "profile_clicks": clicks if self._exposure == "profile_clicks" else np.nan,
+                "platform_follows": np.nan,
+            }
+        )
+        totals = attribute_followers(deltas, exposures, config=self._config).totals
+        totals = totals[totals["followers"].notna()]
+        credited = totals["post_id"].to_numpy(dtype=np.int64)
+        keep = restated[credited]
+        self._followers[credited[keep]] = totals["followers"].to_numpy(dtype=np.float64)[keep]
+        self._information[credited[keep]] = totals["information"].to_numpy(dtype=np.float64)[keep]
+
+
+class _Pending:
+    """Events still to come: the row of the post and the audience's clock."""
+
+    def __init__(self) -> None:
+        self._row = np.zeros(0, dtype=np.int64)
+        self._clock = np.zeros(0)
+
+    def add(self, row: IntArray, clock: FloatArray) -> None:
+        self._row = np.concatenate([self._row, row])
+        self._clock = np.concatenate([self._clock, clock])
+
+    def until(self, clock: float) -> IntArray:
+        """Rows of the events up to ``clock``, which are then no longer pending."""
+        come = self._clock <= clock
+        rows = self._row[come]
+        self._row, self._clock = self._row[~come], self._clock[~come]
+        return rows
+
+
+def from_deltas(exposure: ExposureSource) -> Callable[[World, WordArray], Feedback]:
+    """Feedback for ``simulate``: true follows are hidden, only the follower count is seen.
+
+    ``exposure`` is what the source reports of each post beside it. About 40 ms an account and
+    step: meant for few accounts.
+    """
+
+    def feedback_for(world: World, seeds: WordArray) -> Feedback:
+        return DeltaFeedback(world, seeds, exposure)
+
+    return feedback_for
