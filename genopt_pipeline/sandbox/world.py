@@ -121,7 +121,7 @@ WORLDS: Final[dict[str, World]] = {
         replace(_BASE, name="drift", drift_days=35.0),
         replace(_BASE, name="switch", switch_day=45.0),
         replace(_BASE, name="new_arm", new_arm_day=30.0),
-        replace(_BASE, name="heavy_tail", post_frailty=8.0, heavy_tailed=True),
+        replace(_BASE, name="heavy_tail", reach_sigma=1.8, post_frailty=1.5, heavy_tailed=True),
         replace(_BASE, name="null", rate_spread=0.0),
         replace(_BASE, name="sparse", posts_per_day=5.0),
         replace(_BASE, name="dense", posts_per_day=50.0),
