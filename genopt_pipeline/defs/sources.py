@@ -7,7 +7,7 @@ from genopt_pipeline.defs.collect import all_posts_before
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.sandbox.account import SandboxAccount
 from genopt_pipeline.sandbox.world import WORLDS
-from genopt_pipeline.sources.base import MetricsSource
+from genopt_pipeline.sources.base import MetricsSource, SourceRefusedError
 from genopt_pipeline.sources.sandbox import SandboxSource
 from genopt_pipeline.store import source_states
 from genopt_pipeline.store import weights as weight_store
@@ -24,7 +24,9 @@ def make_source(
     if account_id != settings.account or settings.source == "exports":
         return None
     if settings.source == "x_api":
-        raise NotImplementedError
+        raise SourceRefusedError(
+            "GENOPT_SOURCE=x_api is not connected to the pipeline yet; use sandbox or exports"
+        )
     return sandbox_source(pipeline, account_id, first_window)
 
 
