@@ -96,7 +96,7 @@ def import_(
         DownloadColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=as_json,
+        disable=as_json or not sys.stderr.isatty(),
     ) as progress:
         for path in files:
             task = progress.add_task(path.name, total=path.stat().st_size if path.exists() else 1)
@@ -223,7 +223,7 @@ def record_post(
             decision_id,
             generator,
             tweet_id=tweet_id,
-            posted_at=_time(posted_at) or (datetime.now(UTC) if status == "posted" else None),
+            posted_at=_time(posted_at),
             status=status,
             experiment_arm=arm,
             selection_probability=probability,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from genopt_pipeline.core.observations import ObservedPost, TrackedPost
+from genopt_pipeline.store.engine import lock_account
 
 _UPSERT = text("""
     INSERT INTO genopt.content_metadata AS c
@@ -37,6 +38,8 @@ def upsert_posts(
     posts = list(posts)
     if not posts:
         return 0
+    # the trigger that counts selections writes to generator_weights, as a publication does
+    lock_account(connection, account_id)
     known = {
         row.tweet_id: row.decision_id
         for row in connection.execute(

@@ -6,7 +6,7 @@ One connection, one short statement a draw. Nothing here needs Dagster.
 import logging
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import URL, Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -119,7 +119,7 @@ class GeneratorSelector:
                 decision_id,
                 selected.generator_name,
                 tweet_id=tweet_id,
-                posted_at=posted_at or datetime.now(UTC),
+                posted_at=posted_at,
                 status=status,
                 experiment_arm=selected.experiment_arm,
                 selection_probability=selected.probability,

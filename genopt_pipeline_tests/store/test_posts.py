@@ -56,6 +56,9 @@ def test_a_post_is_counted_once_when_it_goes_live(engine):
         assert generator(connection, "coach").times_selected == 0
         for status in ("posted", "posted", "deleted", "posted"):
             record_post(connection, "main", "d1", "coach", posted_at=AT, status=status)
+        record_post(connection, "main", "d1", "coach")
+        stored = one(connection, "SELECT * FROM genopt.content_metadata")
+        assert (stored.posted_at, stored.status) == (AT, "deleted")
         row = generator(connection, "coach")
         assert (row.times_selected, row.last_used) == (1, AT)
         earlier = AT.replace(hour=1)

@@ -355,7 +355,7 @@ COMMENT ON FUNCTION genopt.select_generator IS
 
 CREATE FUNCTION genopt.record_post(
     p_account text, p_decision_id text, p_generator_name text,
-    p_tweet_id text DEFAULT NULL, p_posted_at timestamptz DEFAULT now(),
+    p_tweet_id text DEFAULT NULL, p_posted_at timestamptz DEFAULT NULL,
     p_status text DEFAULT 'posted', p_experiment_arm text DEFAULT NULL,
     p_selection_probability double precision DEFAULT NULL,
     p_weights_version integer DEFAULT NULL, p_generator_confidence double precision DEFAULT NULL,
@@ -389,13 +389,15 @@ BEGIN
     INSERT INTO genopt.content_metadata AS c
         (account_id, decision_id, generator_name, tweet_id, posted_at, status, experiment_arm,
          selection_probability, weights_version, generator_confidence, quality_score, source)
-    VALUES (p_account, p_decision_id, p_generator_name, p_tweet_id, p_posted_at, p_status,
+    VALUES (p_account, p_decision_id, p_generator_name, p_tweet_id,
+            coalesce(p_posted_at, CASE WHEN p_status = 'posted' THEN now() END), p_status,
             p_experiment_arm, p_selection_probability, p_weights_version, p_generator_confidence,
             p_quality_score, 'engine')
     ON CONFLICT (account_id, decision_id) DO UPDATE SET
         tweet_id = coalesce(excluded.tweet_id, c.tweet_id),
-        posted_at = coalesce(excluded.posted_at, c.posted_at),
-        status = excluded.status,
+        -- a post went live once; saying so again, later, does not move it
+        posted_at = coalesce(c.posted_at, excluded.posted_at),
+        status = CASE WHEN c.status = 'deleted' THEN c.status ELSE excluded.status END,
         generator_name = coalesce(excluded.generator_name, c.generator_name),
         generator_name_raw = coalesce(excluded.generator_name_raw, c.generator_name_raw),
         experiment_arm = coalesce(excluded.experiment_arm, c.experiment_arm),
