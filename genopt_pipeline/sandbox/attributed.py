@@ -50,8 +50,16 @@ class _Exposure:
 class DeltaFeedback:
     """The followers of each post as attribution sees them, step after step, for all accounts."""
 
-    def __init__(self, world: World, seeds: WordArray, exposure: ExposureSource) -> None:
+    def __init__(
+        self,
+        world: World,
+        seeds: WordArray,
+        exposure: ExposureSource,
+        *,
+        use_information: bool = True,
+    ) -> None:
         self._world, self._seeds, self._exposure = world, seeds, exposure
+        self._use_information = use_information
         self._config = AttributionConfig()
         self._steps: list[_Exposure] = []
         self._deltas: list[FloatArray] = []
@@ -160,7 +168,9 @@ class DeltaFeedback:
         credited = totals["post_id"].to_numpy(dtype=np.int64)
         keep = restated[credited]
         self._followers[credited[keep]] = totals["followers"].to_numpy(dtype=np.float64)[keep]
-        self._information[credited[keep]] = totals["information"].to_numpy(dtype=np.float64)[keep]
+        if self._use_information:
+            information = totals["information"].to_numpy(dtype=np.float64)
+            self._information[credited[keep]] = information[keep]
 
 
 class _Pending:
@@ -182,14 +192,17 @@ class _Pending:
         return rows
 
 
-def from_deltas(exposure: ExposureSource) -> Callable[[World, WordArray], Feedback]:
+def from_deltas(
+    exposure: ExposureSource, *, use_information: bool = True
+) -> Callable[[World, WordArray], Feedback]:
     """Feedback for ``simulate``: true follows are hidden, only the follower count is seen.
 
-    ``exposure`` is what the source reports of each post beside it. About 40 ms an account and
-    step: meant for few accounts.
+    ``exposure`` is what the source reports of each post beside it. ``use_information``: whether
+    the policy is told that a credited follower is worth less than a counted one. About 40 ms an
+    account and step: meant for few accounts.
     """
 
     def feedback_for(world: World, seeds: WordArray) -> Feedback:
-        return DeltaFeedback(world, seeds, exposure)
+        return DeltaFeedback(world, seeds, exposure, use_information=use_information)
 
     return feedback_for

@@ -1,0 +1,117 @@
+"""Real posts through the export reader into the store, and what the dashboard then says."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+
+import pandas as pd
+import pytest
+
+from genopt_pipeline_tests.conftest import DATA
+from genopt_pipeline_tests.sources.export_files import POST_DIALECTS, PostTotals, write_posts
+from genopt_pipeline_tests.sources.test_exports import REAL_COLUMNS
+
+SAMPLES = [
+    "content_export_2025_en.csv",
+    "content_export_2026_ja.csv",
+    "daily_activity_2021_en.csv",
+]
+
+
+def post_type(row):
+    if row.is_reply:
+        return "reply"
+    if row.has_link:
+        return "link"
+    return "longText" if row.text_len > 140 else "shortText"
+
+
+@pytest.fixture
+def genopt(make_settings):
+    settings = make_settings()
+
+    def run(*arguments, account="main"):
+        environment = {
+            **os.environ,
+            "GENOPT_DATABASE_URL": settings.database_url.get_secret_value(),
+            "GENOPT_SOURCE": "exports",
+            "GENOPT_ACCOUNT": account,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "genopt_pipeline.cli", *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def answer(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_sample_exports_import_as_they_are(genopt):
+    summary = answer(genopt("import", *(DATA / name for name in SAMPLES), "--json"))
+    for file in summary["files"]:
+        skipped = sum(file["skipped"].values())
+        assert file["rows_read"] == file["rows_kept"] + skipped + file["rows_rejected"]
+        assert file["rows_kept"] > 0
+    again = answer(genopt("import", *(DATA / name for name in SAMPLES), "--json"))
+    assert all(file["repeated"] for file in again["files"])
+
+
+def test_a_file_that_is_no_export_is_one_clear_line(genopt, tmp_path):
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a,b\n1,2\n")
+    done = genopt("import", wrong)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "wrong.csv" in done.stderr
+
+
+@pytest.mark.parametrize("dialect", sorted(POST_DIALECTS))
+def test_real_posts_give_the_f_per_1k_table_with_the_totals_of_the_file(genopt, tmp_path, dialect):
+    posts = pd.read_csv(DATA / "real_posts_numeric.csv", dtype={"post_id": str})
+    export, labels = tmp_path / "export.csv", tmp_path / "labels.csv"
+    write_export(posts, export, dialect)
+    with labels.open("w", newline="") as file:
+        writer = csv.writer(file)
+        # by decision_id: one of these real ids ends in four zeros, and a label file has no
+        # permalink to tell it from one that a spreadsheet cut
+        writer.writerow(["decision_id", "generator_name"])
+        writer.writerows((f"x:{row.post_id}", post_type(row)) for row in posts.itertuples())
+    summary = answer(
+        genopt("import", export, "--labels", labels, "--new-account", "--json", account="real")
+    )
+    assert summary["files"][0]["rows_kept"] == len(posts)
+    assert (summary["files"][0]["labelled"], summary["files"][0]["unlabelled"]) == (len(posts), 0)
+    assert summary["files"][0]["quarantined_names"] == 0
+    table = answer(genopt("dashboard", "--json", account="real"))["generators"]
+    kinds = posts.apply(post_type, axis=1)
+    for row in table:
+        mine = posts[kinds == row["generator_name"]]
+        assert row["total_posts"] == len(mine)
+        assert row["total_impressions"] == mine.imp.sum()
+        assert row["total_followers_gained"] == mine.fol.sum()
+        assert row["avg_f_per_1k"] == pytest.approx(1000 * mine.fol.sum() / mine.imp.sum())
+    assert sum(row["total_posts"] for row in table) == len(posts)
+
+
+def write_export(posts, path, dialect):
+    rows = [
+        PostTotals(
+            tweet_id=int(row["post_id"]),
+            posted_at=datetime.fromisoformat(row["created_at"]),
+            counts={
+                name: None if pd.isna(row[column]) else int(row[column])
+                for column, name in REAL_COLUMNS.items()
+            },
+        )
+        for row in posts.to_dict("records")
+    ]
+    write_posts(path, rows, POST_DIALECTS[dialect])
