@@ -72,7 +72,15 @@ class Installation:
                 {
                     key: str(value)
                     for key, value in row.items()
-                    if key not in {"created_at", "updated_at", "collected_at", "id", "backfilled"}
+                    if key
+                    not in {
+                        "created_at",
+                        "updated_at",
+                        "collected_at",
+                        "computed_at",
+                        "id",
+                        "backfilled",
+                    }
                 }
                 for row in connection.execute(
                     text(f"SELECT * FROM genopt.{table} ORDER BY {order}")

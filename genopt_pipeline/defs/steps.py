@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 import genopt_pipeline
 from genopt_pipeline.core import attribution, increments, performance, policies
-from genopt_pipeline.core.policies.contract import jsonable
+from genopt_pipeline.core.policies.contract import ThompsonConfig, jsonable
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import attribution as attribution_store
 from genopt_pipeline.store import metrics, snapshots
@@ -40,7 +40,22 @@ UNKNOWN_GENERATOR = "(unknown)"
 def delta_step(
     connection: Connection, account_id: str, start: datetime, end: datetime
 ) -> dict[str, Any]:
-    """Store the follower change of one window."""
+    """Store the follower change of one window.
+
+    Where a later window was merged over this one, because this one was a gap then, the later one
+    is computed again: no change is counted in two windows.
+    """
+    row = _write_delta(connection, account_id, start, end)
+    for later_start, later_end in attribution_store.windows_merged_over(
+        connection, account_id, start, end
+    ):
+        _write_delta(connection, account_id, later_start, later_end)
+    return row
+
+
+def _write_delta(
+    connection: Connection, account_id: str, start: datetime, end: datetime
+) -> dict[str, Any]:
     earliest = start - LONGEST_MERGED_GAP
     counts = metrics.follower_readings(
         connection, account_id, earliest - increments.BOUNDARY_TOLERANCE, end
@@ -221,6 +236,7 @@ def optimizer_config(settings: Settings) -> policies.OptimizerConfig:
         exponential=policies.ExponentialConfig(
             exploration=settings.exploration_rate, min_posts=settings.min_posts_for_optimization
         ),
+        thompson=ThompsonConfig(exploration=settings.exploration_rate),
         window_days=float(settings.window_days),
         min_posts_window=settings.min_posts_window,
     )

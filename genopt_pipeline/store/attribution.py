@@ -34,10 +34,26 @@ def write_delta(connection: Connection, account_id: str, row: Mapping[str, Any])
             INSERT INTO genopt.follower_deltas (account_id, window_start, {", ".join(_DELTA)})
             VALUES (:account, :window_start, {", ".join(":" + name for name in _DELTA)})
             ON CONFLICT (account_id, window_start) DO UPDATE SET
-                {", ".join(f"{name} = excluded.{name}" for name in _DELTA)}
+                {", ".join(f"{name} = excluded.{name}" for name in _DELTA)},
+                computed_at = now()
         """),
         {"account": account_id, **row},
     )
+
+
+def windows_merged_over(
+    connection: Connection, account_id: str, window_start: datetime, window_end: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Later windows whose change reaches back into this one, oldest first."""
+    rows = connection.execute(
+        text("""
+            SELECT window_start, window_end FROM genopt.follower_deltas
+             WHERE account_id = :account AND window_start > :start AND covers_from < :end
+             ORDER BY window_start
+        """),
+        {"account": account_id, "start": window_start, "end": window_end},
+    )
+    return [(row.window_start, row.window_end) for row in rows]
 
 
 def clear_attribution(

@@ -220,12 +220,25 @@ def life_time_table(connection: Connection, account_id: str) -> list[dict[str, A
 def measured_ends(
     connection: Connection, account_id: str, since: datetime, until: datetime
 ) -> set[datetime]:
-    """Ends of the windows in ``(since, until]`` that have performance history."""
+    """Ends of the windows in ``(since, until]`` that are measured and need no second look.
+
+    A window needs one if readings of it were stored after its change was computed, or if its
+    change was computed again and is not attributed yet.
+    """
     return set(
         connection.scalars(
             text("""
-                SELECT DISTINCT period_end FROM genopt.generator_performance_history
-                 WHERE account_id = :account AND period_end > :since AND period_end <= :until
+                SELECT DISTINCT h.period_end FROM genopt.generator_performance_history h
+                  JOIN genopt.follower_deltas d
+                    ON d.account_id = h.account_id AND d.window_end = h.period_end
+                 WHERE h.account_id = :account AND h.period_end > :since AND h.period_end <= :until
+                   AND (d.delta IS NULL OR EXISTS (
+                       SELECT FROM genopt.follower_baseline b
+                        WHERE b.account_id = d.account_id AND b.window_start = d.window_start))
+                   AND NOT EXISTS (
+                       SELECT FROM genopt.collected_windows c
+                        WHERE c.account_id = d.account_id AND c.window_start >= d.window_start
+                          AND c.window_start < d.window_end AND c.collected_at > d.computed_at)
             """),
             {"account": account_id, "since": since, "until": until},
         )

@@ -390,6 +390,7 @@ follower_deltas = Table(
         "coverage", Double(), "Share of the window's ten-minute slots with a reading.", null=False
     ),
     _col("gap_reason", Text(), "Why delta is null."),
+    _col("computed_at", TIME, "When the row was computed.", null=False, default="now()"),
     PrimaryKeyConstraint("account_id", "window_start"),
     ForeignKeyConstraint(["account_id"], ["genopt.accounts.account_id"]),
     CheckConstraint("(delta IS NULL) = (gap_reason IS NOT NULL)", name="a_gap_has_a_reason"),

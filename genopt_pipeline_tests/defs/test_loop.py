@@ -1,6 +1,6 @@
 """The whole loop in real Dagster runs on PostgreSQL, in virtual time."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -139,6 +139,37 @@ def test_missed_windows_are_asked_for_and_a_gap_in_readings_stays_a_gap(installa
     rows = installation.rows("follower_deltas", "window_start")
     assert [row["delta"] for row in rows] == ["None", "None"]
     assert all(row["gap_reason"] != "None" for row in rows)
+
+
+def test_after_downtime_no_follower_is_lost_or_counted_twice(installation):
+    end = START + hours(12)
+    installation.clock.at = end + timedelta(minutes=20)
+    for first, last in ((0, 3), (9, 12)):
+        assert installation.run(INGEST, START + hours(first), START + hours(last)).success
+    assert installation.run(ATTRIBUTE, START, end - TWO_HOURS).success
+    merged = installation.rows("follower_deltas", "window_start")
+    assert [row["covers_from"] != row["window_start"] for row in merged].count(True) >= 1
+
+    for _ in range(4):  # each pass of the sensor asks for what the one before made possible
+        for request in sensors.missing_windows(installation.pipeline, installation.clock.at):
+            first = request.tags.get(sensors.RANGE_START, request.partition_key)
+            last = request.tags.get(sensors.RANGE_END, first)
+            if request.job_name in (INGEST, ATTRIBUTE):
+                times = [
+                    datetime.strptime(key, "%Y-%m-%d-%H:%M").replace(tzinfo=UTC)
+                    for key in (first, last)
+                ]
+                assert installation.run(request.job_name, *times).success
+
+    rows = installation.rows("follower_deltas", "window_start")
+    known = [row for row in rows if row["delta"] != "None"]
+    assert all(row["covers_from"] == row["window_start"] for row in known)
+    assert len(known) == 5  # the first has nothing before it to compare with
+    counts = installation.rows("follower_counts", "observed_at")
+    at = {row["observed_at"]: int(row["followers_count"]) for row in counts}
+    change = at[str(end - TEN_MINUTES)] - at[str(START + TWO_HOURS - TEN_MINUTES)]
+    assert sum(int(row["delta"]) for row in known) == change
+    assert conserved(installation).off < 1e-6
 
 
 def test_too_few_posts_change_nothing_and_an_event_says_why(installation):

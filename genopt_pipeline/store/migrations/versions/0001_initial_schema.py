@@ -372,6 +372,13 @@ def upgrade() -> None:
             comment="Share of the window's ten-minute slots with a reading.",
         ),
         sa.Column("gap_reason", sa.Text(), nullable=True, comment="Why delta is null."),
+        sa.Column(
+            "computed_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+            comment="When the row was computed.",
+        ),
         sa.CheckConstraint(
             "(delta IS NULL) = (gap_reason IS NOT NULL)",
             name=op.f("ck_follower_deltas_a_gap_has_a_reason"),
