@@ -1,8 +1,9 @@
 """What a policy captures when it learns from the account's follower count alone.
 
 Run: python benchmarks/attributed_policies.py EXPOSURE WORLD[,WORLD…] [ACCOUNTS [POLICY…]], EXPOSURE
-being impressions or profile_clicks. Adds its rows to results/attributed_policies.json. About 11
-seconds of CPU an account and world.
+being impressions or profile_clicks, with a + to take every credited follower for a counted one
+(profile_clicks+). Adds its rows to results/attributed_policies.json. About 20 seconds of CPU an
+account and world.
 """
 
 import json
@@ -20,7 +21,8 @@ SEED = 1
 
 def main() -> None:
     """Simulate, print and store."""
-    exposure, worlds = sys.argv[1], sys.argv[2].split(",")
+    exposure, worlds = sys.argv[1].removesuffix("+"), sys.argv[2].split(",")
+    use_information = not sys.argv[1].endswith("+")
     if exposure not in get_args(ExposureSource):
         sys.exit(f"exposure must be one of {', '.join(get_args(ExposureSource))}")
     accounts = int(sys.argv[3]) if len(sys.argv) > 3 else 12
@@ -33,15 +35,23 @@ def main() -> None:
             accounts=accounts,
             days=DAYS,
             seed=SEED,
-            feedback_for=from_deltas(cast("ExposureSource", exposure)),
+            feedback_for=from_deltas(
+                cast("ExposureSource", exposure), use_information=use_information
+            ),
         )
         frame = result.frame
         kept = frame[frame["day"].isin((30, DAYS)) & (frame["policy"] != "oracle")].round(4)
         rows = [
-            {"exposure": exposure, "accounts": accounts, "seed": SEED, **row}
+            {
+                "exposure": exposure,
+                "information": use_information,
+                "accounts": accounts,
+                "seed": SEED,
+                **row,
+            }
             for row in json.loads(kept.to_json(orient="records"))
         ]
-        key = ("exposure", "world", "policy", "day")
+        key = ("exposure", "information", "world", "policy", "day")
         new = {tuple(row[name] for name in key) for row in rows}
         stored = [row for row in stored if tuple(row[name] for name in key) not in new] + rows
         RESULT.parent.mkdir(exist_ok=True)

@@ -32,6 +32,9 @@ app.command("select", rich_help_panel=WEIGHTS)(data.select)
 app.command("optimize", rich_help_panel=WEIGHTS)(decide.optimize)
 app.command("propose", rich_help_panel=WEIGHTS)(decide.propose)
 app.command("dashboard", rich_help_panel=LOOK)(views.dashboard)
+app.command("health", rich_help_panel=LOOK)(views.health)
+app.command("history", rich_help_panel=LOOK)(views.history)
+app.command("report", rich_help_panel=LOOK)(views.report)
 
 
 def _version(show: bool) -> None:

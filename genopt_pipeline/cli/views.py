@@ -1,7 +1,8 @@
 """Commands that show: dashboard, history of events, quarantine."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from genopt_pipeline.cli import common
@@ -53,6 +54,54 @@ def show_dashboard(settings: Settings) -> None:
             _number(row["f_per_1k_7d"], ".3f"),
         )
     console.print(table)
+
+
+def health(as_json: AsJson = False) -> None:
+    """Is the loop healthy, degraded or critical, why, and what to do. Exits 1 if critical."""
+    from genopt_pipeline.cli import render
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.defs.monitor import account_health
+
+    settings = common.settings()
+    report = account_health(make_pipeline(settings), settings.account)
+    if as_json:
+        common.emit(report.as_dict())
+    else:
+        console.print(render.health(report))
+    if report.status == "critical":
+        raise SystemExit(1)
+
+
+def history(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Events to show.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The newest events: every change of weights, and every decision not to change them."""
+    from genopt_pipeline.cli import render
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import weights as weight_store
+
+    settings = common.settings()
+    with make_pipeline(settings).read() as connection:
+        weight_store.live_weights(connection, settings.account)  # the account must be registered
+        events = weight_store.recent_events(connection, settings.account, limit)
+    if as_json:
+        common.emit(events)
+    else:
+        console.print(render.history(events))
+
+
+def report(as_json: AsJson = False) -> None:
+    """Write the HTML report of the account and print where it is."""
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.defs.monitor import write_report
+
+    settings = common.settings()
+    path = write_report(make_pipeline(settings), settings.account)
+    if as_json:
+        common.emit({"report": path})
+    else:
+        console.print(str(path), soft_wrap=True)
 
 
 def dashboard(as_json: AsJson = False) -> None:

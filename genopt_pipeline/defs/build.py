@@ -1,5 +1,6 @@
 """Putting the definitions together; production and tests call the same function."""
 
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ import dagster as dg
 
 from genopt_pipeline.defs.assets.attribution import attribution_assets
 from genopt_pipeline.defs.assets.ingestion import ingestion_assets
+from genopt_pipeline.defs.assets.monitoring import monitoring_assets
 from genopt_pipeline.defs.assets.optimization import optimization_assets
 from genopt_pipeline.defs.assets.performance import performance_assets
 from genopt_pipeline.defs.jobs import make_jobs
@@ -16,6 +18,9 @@ from genopt_pipeline.defs.schedules import make_schedules
 from genopt_pipeline.defs.sensors import make_sensors
 from genopt_pipeline.defs.sources import make_source
 from genopt_pipeline.settings import Settings, load_settings
+
+# ``backfill_policy`` is marked beta; that we rely on it is held by a test, not told at every start
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def _utc_now() -> datetime:
@@ -43,6 +48,7 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
             *attribution_assets(partitions),
             *performance_assets(partitions),
             *optimization_assets(partitions),
+            *monitoring_assets(),
         ],
         jobs=jobs.all,
         schedules=make_schedules(jobs),

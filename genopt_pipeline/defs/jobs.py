@@ -51,7 +51,8 @@ def make_jobs(partitions: Partitions) -> Jobs:
         ),
         publish=dg.define_asset_job(
             PUBLISH,
-            selection=["generator_weights"],
-            description="Publishes the snapshot of the window that ended last, once.",
+            selection=["generator_weights", "system_health", "learning_report"],
+            description="Publishes the snapshot of the window that ended last, once; then looks at "
+            "health and writes the report.",
         ),
     )

@@ -1,0 +1,102 @@
+"""Monitoring: is the loop healthy, and what has it learned."""
+
+from typing import Any
+
+import dagster as dg
+
+from genopt_pipeline.core.health import HealthReport
+from genopt_pipeline.defs import metadata
+from genopt_pipeline.defs.accounts import for_each_account
+from genopt_pipeline.defs.failures import explained, transient_retries
+from genopt_pipeline.defs.monitor import account_health, write_report
+from genopt_pipeline.defs.resources import Pipeline
+
+GROUP = "monitoring"
+
+
+def monitoring_assets() -> list[Any]:
+    """``system_health`` and ``learning_report``."""
+
+    @dg.asset(
+        deps=["generator_weights"],
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python"},
+        code_version="1",
+        retry_policy=transient_retries(),
+        description="Health of the loop: healthy, degraded or critical, with reasons and what to "
+        "do. No data, zero and an unreachable database are three different findings.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "not_critical",
+                asset="system_health",
+                description="Fails where an account is critical; warns where one is degraded.",
+            )
+        ],
+    )
+    def system_health(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
+        def run(account_id: str) -> HealthReport:
+            return account_health(pipeline, account_id)
+
+        with explained():
+            reports = for_each_account(context, pipeline, run)
+        critical = [name for name, report in reports.items() if report.status == "critical"]
+        degraded = [name for name, report in reports.items() if report.status == "degraded"]
+        return dg.MaterializeResult(
+            metadata={
+                **{f"{name}/status": report.status for name, report in reports.items()},
+                **{
+                    f"{name}/checks": metadata.table(
+                        [
+                            {
+                                "check": check.name,
+                                "status": check.status,
+                                "reason": check.reason,
+                                "action": check.action,
+                            }
+                            for check in report.checks
+                        ],
+                        ("check", "status", "reason", "action"),
+                    )
+                    for name, report in reports.items()
+                },
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="not_critical",
+                    passed=not critical and not degraded,
+                    severity=dg.AssetCheckSeverity.ERROR
+                    if critical
+                    else dg.AssetCheckSeverity.WARN,
+                    metadata={"critical": critical, "degraded": degraded},
+                )
+            ],
+        )
+
+    @dg.asset(
+        deps=["generator_weights", "generator_f_per_1k", "system_health"],
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python", "plotly"},
+        code_version="1",
+        retry_policy=transient_retries(),
+        description="What was learned, as one HTML page an account that works offline: F/1K and "
+        "weights over time, where followers came from, events and reasons.",
+    )
+    def learning_report(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[None]:
+        with explained():
+            pages = for_each_account(
+                context, pipeline, lambda account_id: write_report(pipeline, account_id)
+            )
+        return dg.MaterializeResult(
+            metadata={
+                f"{account_id}/report": dg.MetadataValue.path(path)
+                for account_id, path in pages.items()
+            }
+        )
+
+    return [system_health, learning_report]
