@@ -1,5 +1,6 @@
 """Commands that start, stop and prepare an installation: up, down, migrate, demo, db-url."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -281,19 +282,33 @@ def serve_ui(settings: Settings) -> None:
         start_new_session=True,
     )
 
+    asked_at: list[float] = []
+
     def forward(signum: int, _frame: object) -> None:
-        process.send_signal(signum)
+        asked_at.append(time.monotonic())
+        del signum
+        process.send_signal(signal.SIGINT)
 
     previous = {
         number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    stopped = False
     try:
         while process.poll() is None:
             time.sleep(0.2)
+            if asked_at:
+                _insist(process, time.monotonic() - asked_at[0])
     finally:
-        stopped = process.returncode in (0, -signal.SIGINT, -signal.SIGTERM, 130, 143)
         for number, handler in previous.items():
             signal.signal(number, handler)
+    stopped = bool(asked_at)
     if not stopped:
         raise CommandError(f"the Dagster UI stopped with exit code {process.returncode}")
+
+
+def _insist(process: "subprocess.Popen[bytes]", waited_seconds: float) -> None:
+    """Ask more and more plainly of a child, and its own children, that was told to stop."""
+    for after_seconds, number in ((30.0, signal.SIGKILL), (15.0, signal.SIGTERM)):
+        if waited_seconds > after_seconds:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            return
