@@ -5,7 +5,7 @@ import sys
 import typer
 
 import genopt_pipeline
-from genopt_pipeline.cli import common, data, decide, server, views
+from genopt_pipeline.cli import common, control, data, decide, server, views
 
 app = typer.Typer(
     name="genopt",
@@ -31,6 +31,15 @@ app.command("record-post", rich_help_panel=DATA)(data.record_post)
 app.command("select", rich_help_panel=WEIGHTS)(data.select)
 app.command("optimize", rich_help_panel=WEIGHTS)(decide.optimize)
 app.command("propose", rich_help_panel=WEIGHTS)(decide.propose)
+CONTROL = "Control by hand"
+app.command("set-weight", rich_help_panel=CONTROL)(control.set_weight)
+app.command("lock", rich_help_panel=CONTROL)(control.lock)
+app.command("unlock", rich_help_panel=CONTROL)(control.unlock)
+app.command("disable", rich_help_panel=CONTROL)(control.disable)
+app.command("enable", rich_help_panel=CONTROL)(control.enable)
+app.command("add-generator", rich_help_panel=CONTROL)(control.add_generator)
+app.command("archive", rich_help_panel=CONTROL)(control.archive)
+app.command("rollback", rich_help_panel=CONTROL)(control.rollback)
 app.command("dashboard", rich_help_panel=LOOK)(views.dashboard)
 app.command("health", rich_help_panel=LOOK)(views.health)
 app.command("history", rich_help_panel=LOOK)(views.history)

@@ -1,0 +1,104 @@
+"""Commands by which a person changes weights; each is an event with its reason."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from genopt_pipeline.cli import common
+from genopt_pipeline.cli.common import AsJson, CommandError, console
+
+Generator = Annotated[str, typer.Argument(help="The generator.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the event.")]
+
+
+def _do(
+    action: str,
+    reason: str,
+    as_json: bool,
+    *,
+    generator: str | None = None,
+    weight: float | None = None,
+    to_event: int | None = None,
+) -> None:
+    from genopt_pipeline.core.control import ControlError
+    from genopt_pipeline.defs import control
+    from genopt_pipeline.defs.build import make_pipeline
+
+    settings = common.settings()
+    try:
+        done = control.apply(
+            make_pipeline(settings),
+            settings.account,
+            control.Command(
+                action,
+                reason,
+                created_by=f"genopt {action} ({getpass.getuser()})",
+                generator=generator,
+                weight=weight,
+                to_event=to_event,
+            ),
+        )
+    except ControlError as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        common.emit(done)
+        return
+    console.print(f"{action}: version {done['version']} is in force", markup=False)
+    for change in done["changes"]:
+        console.print(
+            f"  {change['generator']}: {change['old_weight']:.4f} → {change['new_weight']:.4f}",
+            markup=False,
+        )
+
+
+def set_weight(
+    generator: Generator,
+    weight: Annotated[float, typer.Argument(min=0.0, max=1.0, help="Its new weight.")],
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Give a generator a weight; the unlocked others make room in proportion."""
+    _do("set_weight", reason, as_json, generator=generator, weight=weight)
+
+
+def lock(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Hold a generator at its weight: no optimization changes it."""
+    _do("lock", reason, as_json, generator=generator)
+
+
+def unlock(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Let the optimization change a generator again."""
+    _do("unlock", reason, as_json, generator=generator)
+
+
+def disable(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Take a generator out of the draw; the others share its weight."""
+    _do("disable", reason, as_json, generator=generator)
+
+
+def enable(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Put a generator back into the draw with a fair chance."""
+    _do("enable", reason, as_json, generator=generator)
+
+
+def add_generator(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Register a new generator, in testing, with a fair chance."""
+    _do("add", reason, as_json, generator=generator)
+
+
+def archive(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
+    """Retire a generator for good; its history stays."""
+    _do("archive", reason, as_json, generator=generator)
+
+
+def rollback(
+    reason: Reason,
+    to: Annotated[
+        int | None,
+        typer.Option(help="Id of the event to go back to; the version before unless given."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the weights and states of an earlier event, as a new event."""
+    _do("rollback", reason, as_json, to_event=to)

@@ -1,0 +1,69 @@
+"""A tour of the commands by which a person changes weights, on a real database."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def genopt(make_settings):
+    settings = make_settings()
+    environment = {
+        **os.environ,
+        "GENOPT_DATABASE_URL": settings.database_url.get_secret_value(),
+        "GENOPT_HOME": str(settings.home),
+    }
+
+    def run(*arguments, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "genopt_pipeline.cli", *map(str, arguments), "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_tour_of_manual_control(genopt):
+    done = genopt("set-weight", "coach", "0.2", "--reason", "a hunch")
+    assert done["weights"]["coach"] == 0.2
+    genopt("lock", "Coach", "--reason", "keep it")
+    assert genopt("disable", "explorer", "--reason", "tired")["weights"]["explorer"] == 0
+    assert genopt("enable", "explorer", "--reason", "back")["weights"]["explorer"] > 0
+    added = genopt("add-generator", "poet", "--reason", "new voice")
+    assert added["weights"]["poet"] > 0.02
+    assert added["weights"]["coach"] == 0.2
+    assert genopt("archive", "poet", "--reason", "no")["weights"]["poet"] == 0
+    genopt("unlock", "coach", "--reason", "free")
+    events = genopt("history", "--limit", "50")
+    first = next(event for event in events if event["event_type"] == "initial_weights")
+    back = genopt("rollback", "--to", first["id"], "--reason", "start again")
+    assert back["weights"]["coach"] == 0.08
+    assert [event["event_type"] for event in events] == [
+        "unlocked",
+        "generator_archived",
+        "generator_added",
+        "generator_enabled",
+        "generator_disabled",
+        "locked",
+        "manual_override",
+        "initial_weights",
+    ]
+    assert all(event["reason"] for event in events)
+    data = genopt("dashboard")
+    assert data["weights_sum"] == 1.0
+    assert len(data["generators"]) == 13
+
+
+def test_what_cannot_be_done_is_one_clear_line(genopt):
+    assert "not registered" in genopt("lock", "nobody", "--reason", "x", code=1)
+    assert "nothing to do" in genopt("unlock", "coach", "--reason", "x", code=1)
+    assert "spelled like" in genopt("add-generator", "Human Voice", "--reason", "x", code=1)
+    assert "no weights in force" in genopt("rollback", "--to", "99", "--reason", "x", code=1)
