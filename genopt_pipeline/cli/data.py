@@ -142,7 +142,8 @@ def _show_import(summary: Any) -> None:
     if summary.kind == "posts":
         console.print(
             f"  {summary.labelled} posts with a generator, {summary.unlabelled} without; "
-            f"{summary.quarantined_names} unknown generator names quarantined"
+            f"{summary.quarantined_names} unknown generator names and {summary.labels_rejected} "
+            "labels quarantined"
         )
     for row in summary.rejected:
         column = f", column {row['column']}" if row["column"] else ""
@@ -241,6 +242,64 @@ def record_post(
         )
     if registered is None:
         raise SystemExit(1)
+
+
+def quarantine(
+    resolve: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            help="An unknown name and the generator it stands for: adds the alias and gives the "
+            "generator its posts.",
+            metavar="NAME GENERATOR",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Records to show.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Records that could not be used, with the reason; resolves unknown generator names."""
+    from genopt_pipeline.core.names import suggest
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import performance
+    from genopt_pipeline.store import quarantine as store
+    from genopt_pipeline.store import weights as weight_store
+
+    settings = common.settings()
+    pipeline = make_pipeline(settings)
+    if resolve is not None:
+        raw_name, generator = resolve
+        with pipeline.write() as connection:
+            known = weight_store.live_weights(connection, settings.account).generators
+            if generator not in known:
+                raise CommandError(f"{generator!r} is not registered: {', '.join(known)}")
+            moved = store.resolve_name(
+                connection, settings.account, raw_name, generator, now=pipeline.now()
+            )
+            performance.refresh_life_time(
+                connection, settings.account, estimator=settings.estimator
+            )
+        if as_json:
+            common.emit({"name": raw_name, "generator": generator, "posts": moved})
+        else:
+            console.print(f"{raw_name!r} stands for {generator}; {moved} posts are its own now")
+        return
+    with pipeline.read() as connection:
+        known = weight_store.live_weights(connection, settings.account).generators
+        records = store.unresolved(connection, settings.account, limit)
+        counts = store.count_unresolved(connection, settings.account)
+    for record in records:
+        if record["kind"] == "generator_name":
+            record["suggestions"] = suggest(record["raw"]["generator_name"], known)
+    if as_json:
+        common.emit({"counts": counts, "records": records})
+        return
+    for record in records:
+        hint = ", ".join(record.get("suggestions", ()))
+        console.print(
+            f"{record['kind']}: {record['source']}, {record['place']}: {record['reason']}"
+            + (f" (did you mean {hint}?)" if hint else ""),
+            markup=False,
+        )
+    console.print(", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing in quarantine")
 
 
 def read_lines(path: Path) -> list[tuple[int, Any]]:

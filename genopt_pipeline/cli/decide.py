@@ -49,6 +49,33 @@ def propose(
         raise SystemExit(1)
 
 
+def attribute(
+    file: Annotated[Path, typer.Argument(help="A JSON document; - is standard input.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Accepted for uniformity; the output is JSON.")
+    ] = True,
+) -> None:
+    """Credit given follower changes to given posts; uses no database.
+
+    Reads {"deltas": [{window_start, window_end, delta}], "exposures": [{post_id, generator_name,
+    window_start, impressions, profile_clicks?, platform_follows?}], "config": {}?}.
+    """
+    del as_json
+    from genopt_pipeline.core.attribution import attribute_case
+
+    try:
+        raw = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+        document = json.loads(raw)
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file}: not a UTF-8 text") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CommandError(f"{file}: not JSON: {error}") from error
+    answer = attribute_case(document)
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    if "error" in answer:
+        raise SystemExit(1)
+
+
 def optimize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the proposal; write nothing at all.")

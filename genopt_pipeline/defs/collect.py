@@ -8,9 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from genopt_pipeline.core.observations import CollectedBatch, CollectRequest, TrackedPost
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.sources.base import MetricsSource, WindowNotServableError
+from genopt_pipeline.sources.base import (
+    MetricsSource,
+    SourceRefusedError,
+    WindowNotServableError,
+)
 from genopt_pipeline.sources.sandbox import SandboxSource
-from genopt_pipeline.store import metrics, posts
+from genopt_pipeline.store import metrics, posts, source_states
 from genopt_pipeline.store import weights as weight_store
 
 #: Windows that are stored in one transaction: a day's.
@@ -60,6 +64,7 @@ def collect_windows(
     source = pipeline.source(account_id, windows[0][0]) if windows else None
     if source is None:
         return total
+    _bind(pipeline, account_id, source)
     now = pipeline.now()
     for window_start, window_end in windows:
         if not source.can_serve(window_start, window_end, now=now):
@@ -94,6 +99,17 @@ def collect_windows(
         }
         progress(len(chunk))
     return total
+
+
+def _bind(pipeline: Pipeline, account_id: str, source: MetricsSource) -> None:
+    """An account has one live source: simulated and real figures are never mixed."""
+    with pipeline.write() as connection:
+        bound = source_states.keep_first(connection, account_id, "live", "source", source.name)
+    if bound != source.name:
+        raise SourceRefusedError(
+            f"account {account_id!r} was collected from {bound} before; figures of {source.name} "
+            "would be mixed with it. Set GENOPT_ACCOUNT to an account of its own"
+        )
 
 
 def _requests(

@@ -22,6 +22,7 @@ from genopt_pipeline.sources.exports import (
 )
 from genopt_pipeline.store import imports, performance, posts, quarantine
 from genopt_pipeline.store import weights as weight_store
+from genopt_pipeline.store.engine import lock_account
 
 BATCH = 2000
 
@@ -40,6 +41,7 @@ class ImportSummary:
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rows_rejected: int = 0
+    labels_rejected: int = 0
     labelled: int = 0
     unlabelled: int = 0
     quarantined_names: int = 0
@@ -77,13 +79,19 @@ def import_export(
     )
     with pipeline.write() as connection:
         weight_store.live_weights(connection, account_id)  # the account must be registered
-        summary.repeated = imports.imported_before(connection, account_id, reader.content_hash)
+        lock_account(connection, account_id)
+        before_at = imports.imported_before(connection, account_id, reader.content_hash)
+        summary.repeated = before_at is not None
+        if before_at is not None and exported_at is None:
+            # the same bytes are the same export, whatever the file's age says now
+            summary.exported_at, summary.exported_at_origin = before_at, "the first import"
         before = quarantine.count_unresolved(connection, account_id).get("generator_name", 0)
         rows = iter(reader)
         while batch := tuple(islice(rows, BATCH)):
             _store(connection, account_id, reader, batch, labels, summary)
-        if labels is not None and labels.rejected:
-            _reject(connection, account_id, labels.path, labels.rejected, summary)
+        if labels is not None:
+            summary.labels_rejected = len(labels.rejected)
+            _quarantine(connection, account_id, Path(labels.path).name, labels.rejected)
         summary.rows_read = reader.rows_read
         summary.rows_kept = reader.rows_kept
         summary.skipped = dict(reader.skipped)
@@ -97,7 +105,7 @@ def import_export(
                 "content_hash": reader.content_hash,
                 "file_name": path.name,
                 "dialect": reader.dialect,
-                "exported_at": reader.exported_at,
+                "exported_at": summary.exported_at,
                 "rows_read": reader.rows_read,
                 "rows_kept": reader.rows_kept,
                 "rows_skipped": sum(reader.skipped.values()),
@@ -143,11 +151,11 @@ def _store(
     imports.write_post_totals(
         connection,
         account_id,
-        reader.exported_at,
+        summary.exported_at,
         reader.content_hash,
         [
             {
-                **post.reading(observed_at=reader.exported_at).model_dump(),
+                **post.reading(observed_at=summary.exported_at).model_dump(),
                 # a reading of an export knows the post by X's id only
                 "decision_id": keys[post.tweet_id][0],
             }
@@ -157,7 +165,7 @@ def _store(
     imports.write_days(
         connection,
         account_id,
-        reader.exported_at,
+        summary.exported_at,
         reader.content_hash,
         [{"day": day.day, "posts_created": day.posts_published, **day.counts()} for day in days],
     )
@@ -181,6 +189,15 @@ def _reject(
     ]
     summary.rejected += listed[: max(LISTED - len(summary.rejected), 0)]
     summary.rows_rejected += len(rows)
+    _quarantine(connection, account_id, source, rows)
+
+
+def _quarantine(
+    connection: Connection,
+    account_id: str,
+    source: str,
+    rows: list[RejectedRow] | tuple[RejectedRow, ...],
+) -> None:
     quarantine.put(
         connection,
         account_id,

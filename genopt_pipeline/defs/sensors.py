@@ -58,7 +58,7 @@ def make_sensors(jobs: Jobs) -> list[dg.SensorDefinition]:
 
     @dg.sensor(
         name="fill_gaps",
-        jobs=[jobs.ingest, jobs.measure, jobs.optimize],
+        jobs=jobs.all,
         minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for windows of the last days that were missed: those that the source "
@@ -90,6 +90,7 @@ def missing_windows(pipeline: Pipeline, now: datetime) -> list[dg.RunRequest]:
         measured = performance.measured_ends(connection, account_id, since, now)
         start, end = snapshots.current_window(now)
         snapshot = snapshots.read_snapshot(connection, account_id, start)
+        decided = snapshots.decided(connection, account_id, start)
     ingestion = _missing_ingestion(pipeline, account_id, first, now)
     if ingestion:
         return ingestion
@@ -102,7 +103,12 @@ def missing_windows(pipeline: Pipeline, now: datetime) -> list[dg.RunRequest]:
     ]
     if late:
         return [_range("attribute_and_measure", run, now) for run in _runs(late)]
-    if snapshot is None and now - end > GRACE and end in measured:
+    if end not in measured or now - end <= GRACE:
+        return []
+    if snapshot is not None and not snapshot["backfilled"] and not decided:
+        # publishing failed, or was never asked for
+        return [dg.RunRequest(job_name="publish_weights", run_key=f"fill:publish:{now:%Y%m%d%H}")]
+    if snapshot is None:
         return [
             dg.RunRequest(
                 job_name="optimize",

@@ -19,17 +19,16 @@ _DAY_COLUMNS = (
 )
 
 
-def imported_before(connection: Connection, account_id: str, content_hash: str) -> bool:
-    """Whether a file with this content was imported already."""
-    return bool(
-        connection.scalar(
-            text("""
-                SELECT true FROM genopt.export_files
-                 WHERE account_id = :account AND content_hash = :hash
-            """),
-            {"account": account_id, "hash": content_hash},
-        )
+def imported_before(connection: Connection, account_id: str, content_hash: str) -> datetime | None:
+    """The export date that a file with this content was imported under; None if it was not."""
+    at: datetime | None = connection.scalar(
+        text("""
+            SELECT exported_at FROM genopt.export_files
+             WHERE account_id = :account AND content_hash = :hash
+        """),
+        {"account": account_id, "hash": content_hash},
     )
+    return at
 
 
 def decision_ids(
@@ -55,8 +54,8 @@ def write_post_totals(
 ) -> None:
     """Store totals {decision_id, metrics} at an export's date and bring ``outcomes`` up to date.
 
-    A later file of the same date takes the place of an earlier one; totals of another date are
-    another row.
+    A later file of the same date takes the place of an earlier one in the columns that it has;
+    totals of another date are another row.
     """
     if not rows:
         return
@@ -72,13 +71,13 @@ def write_post_totals(
     ]
     connection.execute(
         text(f"""
-            INSERT INTO genopt.post_export_totals
+            INSERT INTO genopt.post_export_totals AS t
                 (account_id, decision_id, exported_at, content_hash, {_COLUMNS})
             VALUES (:account, :decision_id, :exported_at, :hash,
                     {", ".join(":" + name for name in METRICS)})
             ON CONFLICT (account_id, decision_id, exported_at) DO UPDATE SET
                 content_hash = excluded.content_hash,
-                {", ".join(f"{name} = excluded.{name}" for name in METRICS)}
+                {", ".join(f"{name} = coalesce(excluded.{name}, t.{name})" for name in METRICS)}
         """),
         values,
     )

@@ -52,7 +52,9 @@ def posts_as_of(
             SELECT c.decision_id, c.generator_name, c.posted_at, c.experiment_arm,
                    c.selection_probability, c.weights_version, c.quality_score,
                    m.impressions, m.likes, m.retweets, m.replies, m.profile_clicks, m.observed_at,
-                   f.followers_to_date, f.variance_to_date, f.information, m.platform_follows
+                   f.followers_to_date, f.variance_to_date, f.information,
+                   -- the platform's count may come from another reading than the rest
+                   coalesce(m.platform_follows, k.platform_follows)
               FROM genopt.content_metadata c
               LEFT JOIN LATERAL (
                   SELECT * FROM (
@@ -62,16 +64,36 @@ def posts_as_of(
                         WHERE s.account_id = c.account_id AND s.decision_id = c.decision_id
                           AND s.observed_at < :at AND s.observed_at >= c.posted_at
                           AND s.observed_at < c.posted_at + interval '100 days'
+                          AND s.impressions IS NOT NULL
                         ORDER BY s.observed_at DESC LIMIT 1)
                       UNION ALL
                       (SELECT e.exported_at, e.impressions, e.likes, e.retweets, e.replies,
                               e.profile_clicks, e.platform_follows
                          FROM genopt.post_export_totals e
                         WHERE e.account_id = c.account_id AND e.decision_id = c.decision_id
-                          AND e.exported_at < :at
+                          AND e.exported_at < :at AND e.impressions IS NOT NULL
                         ORDER BY e.exported_at DESC LIMIT 1)
                   ) either ORDER BY observed_at DESC LIMIT 1
               ) m ON true
+              LEFT JOIN LATERAL (
+                  SELECT * FROM (
+                      (SELECT s.observed_at, s.platform_follows
+                         FROM genopt.post_metric_snapshots s
+                        WHERE m.platform_follows IS NULL
+                          AND s.account_id = c.account_id AND s.decision_id = c.decision_id
+                          AND s.observed_at < :at AND s.observed_at >= c.posted_at
+                          AND s.observed_at < c.posted_at + interval '100 days'
+                          AND s.platform_follows IS NOT NULL
+                        ORDER BY s.observed_at DESC LIMIT 1)
+                      UNION ALL
+                      (SELECT e.exported_at, e.platform_follows
+                         FROM genopt.post_export_totals e
+                        WHERE m.platform_follows IS NULL
+                          AND e.account_id = c.account_id AND e.decision_id = c.decision_id
+                          AND e.exported_at < :at AND e.platform_follows IS NOT NULL
+                        ORDER BY e.exported_at DESC LIMIT 1)
+                  ) either ORDER BY observed_at DESC LIMIT 1
+              ) k ON true
               LEFT JOIN LATERAL (
                   SELECT p.followers_to_date, p.variance_to_date, p.information
                     FROM genopt.post_followers p

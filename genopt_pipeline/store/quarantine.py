@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,21 @@ def fingerprint(kind: str, source: str, place: str, raw: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _text(value: str) -> str:
+    """Without what PostgreSQL cannot hold: NUL characters and halves of surrogate pairs."""
+    return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
 def _clean(value: Any) -> Any:
-    """Without NUL characters, which PostgreSQL's JSON cannot hold."""
-    return json.loads(json.dumps(value, default=str).replace("\\u0000", "\\ufffd"))
+    if isinstance(value, dict):
+        return {_text(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return _text(str(value))
 
 
 def put(
@@ -34,9 +47,9 @@ def put(
         {
             "account_id": account_id,
             "kind": kind,
-            "source": source,
-            "place": place,
-            "reason": reason.replace("\x00", "\ufffd"),
+            "source": _text(source),
+            "place": _text(place),
+            "reason": _text(reason),
             "raw": _clean(raw),
             "fingerprint": fingerprint(kind, source, place, raw),
         }
@@ -44,13 +57,13 @@ def put(
     ]
     if not rows:
         return 0
-    statement = insert(schema.quarantine).on_conflict_do_nothing(
-        index_elements=["account_id", "fingerprint"]
+    unique = list({row["fingerprint"]: row for row in rows}.values())
+    statement = (
+        insert(schema.quarantine)
+        .on_conflict_do_nothing(index_elements=["account_id", "fingerprint"])
+        .returning(schema.quarantine.c.id)
     )
-    before = connection.scalar(select(func.count()).select_from(schema.quarantine))
-    connection.execute(statement, rows)
-    after = connection.scalar(select(func.count()).select_from(schema.quarantine))
-    return int((after or 0) - (before or 0))
+    return len(connection.execute(statement, unique).all())
 
 
 def unresolved(connection: Connection, account_id: str, limit: int = 100) -> list[dict[str, Any]]:

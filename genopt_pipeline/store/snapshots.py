@@ -76,6 +76,20 @@ def read_snapshot(
     return None if row is None else dict(row)
 
 
+def decided(connection: Connection, account_id: str, window_start: datetime) -> bool:
+    """Whether the snapshot of a window was published, or an event says why not."""
+    return bool(
+        connection.scalar(
+            text("""
+                SELECT true FROM genopt.optimization_events
+                 WHERE account_id = :account AND window_start = :start
+                   AND event_type IN ('weight_update', 'skipped', 'refused') LIMIT 1
+            """),
+            {"account": account_id, "start": window_start},
+        )
+    )
+
+
 def current_window(now: datetime) -> tuple[datetime, datetime]:
     """The last six-hour window that has ended by ``now``: the only one that may be published."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -67,3 +67,39 @@ def test_what_cannot_be_done_is_one_clear_line(genopt):
     assert "nothing to do" in genopt("unlock", "coach", "--reason", "x", code=1)
     assert "spelled like" in genopt("add-generator", "Human Voice", "--reason", "x", code=1)
     assert "no weights in force" in genopt("rollback", "--to", "99", "--reason", "x", code=1)
+
+
+@pytest.mark.slow
+def test_an_unknown_name_is_reported_and_resolved(genopt):
+    error = genopt("record-post", "d1", "news reader", "--posted-at", "2026-10-01", code=1)
+    assert "Traceback" not in error
+    told = genopt("quarantine")
+    assert told["counts"] == {"generator_name": 1}
+    assert told["records"][0]["suggestions"][0] == "newsReporter"
+    assert genopt("quarantine", "--resolve", "news reader", "newsReporter")["posts"] == 1
+    assert genopt("quarantine")["counts"] == {}
+
+
+def test_attribution_of_given_counts_is_conserved(genopt, tmp_path):
+    document = {
+        "deltas": [
+            {"window_start": "2026-10-01T00:00Z", "window_end": "2026-10-01T02:00Z", "delta": 7},
+            {"window_start": "2026-10-01T02:00Z", "window_end": "2026-10-01T04:00Z", "delta": -2},
+        ],
+        "exposures": [
+            {
+                "post_id": "p1",
+                "generator_name": "coach",
+                "window_start": "2026-10-01T00:00Z",
+                "impressions": 1000,
+            }
+        ],
+    }
+    path = tmp_path / "case.json"
+    path.write_text(json.dumps(document))
+    answer = genopt("attribute", path)
+    for delta in document["deltas"]:
+        start = delta["window_start"][:13]
+        lines = [*answer["posts"], *answer["baseline"]]
+        total = sum(line["followers"] for line in lines if line["window_start"].startswith(start))
+        assert total == pytest.approx(delta["delta"], abs=1e-9)

@@ -172,6 +172,31 @@ def test_after_downtime_no_follower_is_lost_or_counted_twice(installation):
     assert conserved(installation).off < 1e-6
 
 
+def test_an_account_has_one_live_source(installation):
+    installation.clock.at = START + hours(1)
+    assert installation.run(INGEST, START + hours(1)).success
+    with installation.pipeline.write() as connection:
+        connection.execute(
+            text("UPDATE genopt.source_states SET value = '\"x_api\"' WHERE source = 'live'")
+        )
+    refused = installation.run(INGEST, START + hours(1))
+    assert not refused.success
+    error = refused.get_step_failure_events()[0].step_failure_data.error
+    assert "would be mixed" in str(error)
+
+
+def test_a_publication_that_never_happened_is_asked_for_again(installation):
+    now = START + hours(12) + timedelta(minutes=30)
+    installation.clock.at = now
+    assert installation.run(INGEST, START, START + hours(12) + timedelta(minutes=30)).success
+    assert installation.run(ATTRIBUTE, START, START + hours(10)).success
+    assert installation.run(OPTIMIZE, START + hours(6)).success
+    jobs = [item.job_name for item in sensors.missing_windows(installation.pipeline, now)]
+    assert jobs == [PUBLISH]
+    assert installation.run(PUBLISH).success
+    assert sensors.missing_windows(installation.pipeline, now) == []
+
+
 def test_too_few_posts_change_nothing_and_an_event_says_why(installation):
     now = START + hours(12) + timedelta(minutes=13)
     installation.catch_up(START, now)

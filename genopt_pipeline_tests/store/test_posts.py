@@ -133,3 +133,10 @@ def test_the_database_normalizes_names_as_core_does(engine):
             ) == normalize_name(name)
 
         agree()
+
+
+def test_quarantine_takes_any_text_once(engine):
+    record = ("reading", "a\x00b", "half a pair \ud800", {"x\ud800": ["\x00", float("nan"), 1]})
+    with engine.begin() as connection:
+        assert quarantine.put(connection, "main", "source\x00", [record, record]) == 1
+        assert quarantine.put(connection, "main", "source\x00", [record]) == 0
