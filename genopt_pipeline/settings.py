@@ -107,6 +107,44 @@ class Settings(BaseSettings):
         description="Share of posts drawn by the default weights, to measure what learning earns.",
     )
 
+    # the X API
+    x_base_url: str = Field(
+        default="https://api.x.com",
+        description="Where the X API is; http:// is accepted for 127.0.0.1 only.",
+    )
+    x_user_id: str | None = Field(default=None, description="The account's number on X.")
+    x_access_token: SecretStr | None = Field(
+        default=None, description="User token of OAuth 2.0, or of OAuth 1.0a with its secrets."
+    )
+    x_access_token_secret: SecretStr | None = Field(
+        default=None, description="OAuth 1.0a: secret of the user token."
+    )
+    x_consumer_key: SecretStr | None = Field(default=None, description="OAuth 1.0a: the app's key.")
+    x_consumer_secret: SecretStr | None = Field(
+        default=None, description="OAuth 1.0a: the app's secret."
+    )
+    x_refresh_token: SecretStr | None = Field(
+        default=None,
+        description="OAuth 2.0: refresh token. Renewed tokens are kept in GENOPT_HOME, readable "
+        "by their owner only.",
+    )
+    x_client_id: str | None = Field(default=None, description="OAuth 2.0: the app's client id.")
+    x_client_secret: SecretStr | None = Field(
+        default=None, description="OAuth 2.0: the app's client secret, if it has one."
+    )
+    x_fields_parameter: Literal["tweet.fields", "post.fields"] = Field(
+        default="tweet.fields", description="Name of the request's parameter for a post's fields."
+    )
+    x_posts_per_utc_day: int | None = Field(
+        default=None, ge=1, description="Posts that may be billed a UTC day. Unset: no limit."
+    )
+    x_posts_per_month: int | None = Field(
+        default=None, ge=1, description="Posts that may be billed a month. Unset: no limit."
+    )
+    x_analytics: Literal["auto", "off"] = Field(
+        default="auto", description="Per-post follows: auto probes once whether X offers them."
+    )
+
     # the sandbox
     sandbox_seed: int = Field(default=1, ge=0, description="Seed of the simulated account.")
     sandbox_world: str = Field(default="stationary", description="World of the simulated account.")

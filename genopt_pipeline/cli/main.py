@@ -5,7 +5,7 @@ import sys
 import typer
 
 import genopt_pipeline
-from genopt_pipeline.cli import common, control, data, decide, server, views
+from genopt_pipeline.cli import common, control, data, decide, sandbox, server, views
 
 app = typer.Typer(
     name="genopt",
@@ -33,6 +33,7 @@ app.command("select", rich_help_panel=WEIGHTS)(data.select)
 app.command("optimize", rich_help_panel=WEIGHTS)(decide.optimize)
 app.command("propose", rich_help_panel=WEIGHTS)(decide.propose)
 app.command("attribute", rich_help_panel=WEIGHTS)(decide.attribute)
+app.add_typer(sandbox.app, name="sandbox", rich_help_panel=START)
 CONTROL = "Control by hand"
 app.command("set-weight", rich_help_panel=CONTROL)(control.set_weight)
 app.command("lock", rich_help_panel=CONTROL)(control.lock)

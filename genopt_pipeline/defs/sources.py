@@ -1,14 +1,23 @@
 """Which source an account has, made from the settings."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
+from genopt_pipeline.core.polling import PollingConfig
 from genopt_pipeline.defs.collect import all_posts_before
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.sandbox.account import SandboxAccount
 from genopt_pipeline.sandbox.world import WORLDS
 from genopt_pipeline.sources.base import MetricsSource, SourceRefusedError
 from genopt_pipeline.sources.sandbox import SandboxSource
+from genopt_pipeline.sources.x_api import (
+    AnalyticsConfig,
+    XApiConfig,
+    XApiSource,
+    oauth_credentials,
+)
 from genopt_pipeline.store import source_states
 from genopt_pipeline.store import weights as weight_store
 
@@ -24,10 +33,70 @@ def make_source(
     if account_id != settings.account or settings.source == "exports":
         return None
     if settings.source == "x_api":
-        raise SourceRefusedError(
-            "GENOPT_SOURCE=x_api is not connected to the pipeline yet; use sandbox or exports"
-        )
+        return x_api_source(pipeline, account_id)
     return sandbox_source(pipeline, account_id, first_window)
+
+
+class DatabaseStateStore:
+    """What the X source remembers, each change in a transaction of its own.
+
+    The budget is written before the request that spends it, so it must not wait for the batch.
+    """
+
+    def __init__(self, pipeline: Pipeline, account_id: str) -> None:
+        self._pipeline = pipeline
+        self._account_id = account_id
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The document last set, or None."""
+        with self._pipeline.read() as connection:
+            value: dict[str, Any] | None = source_states.get_state(
+                connection, self._account_id, "x_api", key
+            )
+            return value
+
+    def set(self, key: str, value: Mapping[str, Any]) -> None:
+        """Replace the whole document."""
+        with self._pipeline.write() as connection:
+            source_states.set_state(connection, self._account_id, "x_api", key, dict(value))
+
+
+def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
+    """The X API of the configured account.
+
+    Raises
+    ------
+    SourceRefusedError
+        A setting is missing or wrong; the message names it, never its value.
+    """
+    settings = pipeline.settings
+    if settings.x_user_id is None:
+        raise SourceRefusedError("GENOPT_SOURCE is x_api, but GENOPT_X_USER_ID is not set")
+    try:
+        config = XApiConfig(
+            user_id=settings.x_user_id,
+            credentials=oauth_credentials(
+                access_token=settings.x_access_token,
+                access_token_secret=settings.x_access_token_secret,
+                consumer_key=settings.x_consumer_key,
+                consumer_secret=settings.x_consumer_secret,
+                refresh_token=settings.x_refresh_token,
+                client_id=settings.x_client_id,
+                client_secret=settings.x_client_secret,
+                token_path=settings.home.resolve() / f"x_tokens_{account_id}.json",
+            ),
+            base_url=settings.x_base_url,
+            fields_parameter=settings.x_fields_parameter,
+            polling=PollingConfig(
+                frequent_until_days=float(settings.track_days),
+                posts_per_utc_day=settings.x_posts_per_utc_day,
+                posts_per_month=settings.x_posts_per_month,
+            ),
+            analytics=AnalyticsConfig(mode=settings.x_analytics),
+        )
+    except ValueError as error:
+        raise SourceRefusedError(f"the X API cannot be used: {error}") from error
+    return XApiSource(config, DatabaseStateStore(pipeline, account_id), clock=pipeline.now)
 
 
 def sandbox_source(pipeline: Pipeline, account_id: str, first_window: datetime) -> SandboxSource:
