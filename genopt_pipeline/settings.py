@@ -107,6 +107,14 @@ class Settings(BaseSettings):
         description="Share of posts drawn by the default weights, to measure what learning earns.",
     )
 
+    # keeping house
+    keep_events_days: int = Field(
+        default=30,
+        ge=1,
+        description="Days that Dagster's log of finished runs is kept. The newest materialization "
+        "of every partition stays for ever.",
+    )
+
     # the X API
     x_base_url: str = Field(
         default="https://api.x.com",

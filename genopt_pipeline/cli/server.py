@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,52 @@ def down(as_json: AsJson = False) -> None:
         common.emit({"stopped": stopped})
     else:
         console.print("stopped" if stopped else "no embedded server is running")
+
+
+def prune(
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=0, help="Days of events to keep; GENOPT_KEEP_EVENTS_DAYS unless given."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old events and output of Dagster's finished runs; a daily schedule does the same.
+
+    The newest materialization of every asset and partition stays, and genopt's own tables are not
+    touched.
+    """
+    settings = common.settings()
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    import dagster as dg
+
+    from genopt_pipeline.defs.prune import prune as prune_instance
+
+    days = settings.keep_events_days if keep_days is None else keep_days
+    with (
+        dg.DagsterInstance.get() as instance,
+        Progress(
+            SpinnerColumn(),
+            TextColumn("{task.completed:,.0f} events deleted"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=as_json or dry_run,
+        ) as progress,
+    ):
+        task = progress.add_task("", total=None)
+        done = prune_instance(
+            instance,
+            before=datetime.now(UTC) - timedelta(days=days),
+            dry_run=dry_run,
+            progress=lambda count: progress.advance(task, count),
+        )
+    if as_json:
+        common.emit(asdict(done))
+    else:
+        console.print(
+            f"{done.events:,} events and the output of {done.runs:,} finished runs from before "
+            f"{done.before:%Y-%m-%d %H:%M} UTC " + ("would go" if dry_run else "are deleted")
+        )
 
 
 def check_port(port: int) -> None:

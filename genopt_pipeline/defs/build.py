@@ -13,6 +13,7 @@ from genopt_pipeline.defs.assets.optimization import optimization_assets
 from genopt_pipeline.defs.assets.performance import performance_assets
 from genopt_pipeline.defs.jobs import make_jobs
 from genopt_pipeline.defs.partitions import make_partitions
+from genopt_pipeline.defs.prune import make_prune_job
 from genopt_pipeline.defs.resources import MakeSource, Pipeline
 from genopt_pipeline.defs.schedules import make_schedules
 from genopt_pipeline.defs.sensors import make_sensors
@@ -42,6 +43,7 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
     pipeline = pipeline or make_pipeline()
     partitions = make_partitions(pipeline.settings.start)
     jobs = make_jobs(partitions)
+    prune_job, daily_prune = make_prune_job()
     return dg.Definitions(
         assets=[
             *ingestion_assets(partitions),
@@ -50,8 +52,8 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
             *optimization_assets(partitions),
             *monitoring_assets(),
         ],
-        jobs=jobs.all,
-        schedules=make_schedules(jobs),
+        jobs=[*jobs.all, prune_job],
+        schedules=[*make_schedules(jobs), daily_prune],
         sensors=make_sensors(jobs),
         resources={"pipeline": pipeline},
         # steps of one run share a connection and follow each other: processes would only cost
