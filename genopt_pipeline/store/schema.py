@@ -650,10 +650,22 @@ alert_states = Table(
     _col("severity", Text(), "info, warning or critical.", null=False),
     _col("message", Text(), "What is the matter, in words.", null=False),
     _col("details", JSONB(), "Numbers behind it.", null=False, default="'{}'"),
-    _col("notified_at", TIME, "When the webhook took it."),
+    _col(
+        "notified_at",
+        TIME,
+        "When its beginning was told: to the log, and to the webhook if one is set.",
+    ),
+    _col("closing_notified_at", TIME, "When its end was told, likewise."),
     PrimaryKeyConstraint("account_id", "alert_key", "opened_at"),
     ForeignKeyConstraint(["account_id"], ["genopt.accounts.account_id"]),
     comment="Alerts by episode: one row from opening to closing.",
+)
+Index(
+    "ix_alert_states_open",
+    alert_states.c.account_id,
+    alert_states.c.alert_key,
+    unique=True,
+    postgresql_where=text("closed_at IS NULL"),
 )
 
 
