@@ -5,12 +5,14 @@ validate`` print these descriptions. Nothing reads the environment at import; ca
 :func:`load_settings` where a process begins.
 """
 
+import ipaddress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 def _utc(value: datetime) -> datetime:
@@ -22,13 +24,63 @@ def _utc(value: datetime) -> datetime:
     return value
 
 
+def _two(value: Any) -> Any:
+    """Two numbers with a comma between, as an environment variable holds them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1]:
+        raise ValueError("must be two numbers above 0 that do not fall, such as 2,12")
+    return value
+
+
+def _falling(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] >= value[1] >= 0:
+        raise ValueError("must be two numbers from 0 on that do not rise, such as 0.8,0.3")
+    return value
+
+
+def _webhook(value: SecretStr) -> SecretStr:
+    # the address is a secret (whoever has it can post there), so no message repeats it
+    parts = urlsplit(value.get_secret_value())
+    if not parts.hostname or not (parts.scheme == "https" or _is_plain_loopback(parts)):
+        raise ValueError("must be an https:// address (http:// is for 127.0.0.1 only)")
+    return value
+
+
+def _is_plain_loopback(parts: Any) -> bool:
+    if parts.scheme != "http":
+        return False
+    try:
+        return ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return False
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(gt=0, lt=1)]
+#: Degraded above the first, critical above the second.
+Rising = Annotated[tuple[float, float], NoDecode, BeforeValidator(_two), AfterValidator(_rising)]
+RisingCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_two), AfterValidator(_rising)]
+Falling = Annotated[tuple[float, float], NoDecode, BeforeValidator(_two), AfterValidator(_falling)]
+FallingShares = Annotated[
+    tuple[Probability, Probability], NoDecode, BeforeValidator(_two), AfterValidator(_falling)
+]
 
 
 class Settings(BaseSettings):
     """Settings of one installation; names in the environment are ``GENOPT_`` plus the name."""
 
-    model_config = SettingsConfigDict(env_prefix="GENOPT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GENOPT_",
+        extra="ignore",
+        frozen=True,
+        # a wrong value may be a secret: the message names the variable and says what is expected
+        hide_input_in_errors=True,
+    )
 
     # where things are
     home: Path = Field(
@@ -113,6 +165,84 @@ class Settings(BaseSettings):
         ge=1,
         description="Days that Dagster's log of finished runs is kept. The newest materialization "
         "of every partition stays for ever.",
+    )
+
+    # health: when a check is degraded and when critical
+    health_metrics_age_hours: Rising = Field(
+        default=(0.5, 6.0),
+        description="Age in hours of the newest reading of posts above which health is degraded, "
+        "and above which it is critical.",
+    )
+    health_followers_age_hours: Rising = Field(
+        default=(2.0, 12.0), description="The same for the newest follower count."
+    )
+    health_performance_age_hours: Rising = Field(
+        default=(5.0, 24.0), description="The same for the newest performance table."
+    )
+    health_optimization_age_hours: Rising = Field(
+        default=(13.0, 48.0),
+        description="The same for the newest decision on weights (a skip is one).",
+    )
+    health_post_age_hours: Rising = Field(
+        default=(24.0, 72.0), description="The same for the newest post."
+    )
+    health_measured_share: FallingShares = Field(
+        default=(0.8, 0.3),
+        description="Share of the window's posts whose followers and impressions are known below "
+        "which health is degraded, and below which it is critical.",
+    )
+    health_failed_runs_24h: RisingCounts = Field(
+        default=(1, 10),
+        description="Failed Dagster runs in 24 hours from which on health is degraded, and from "
+        "which on it is critical.",
+    )
+    health_quarantined: int = Field(
+        default=1, ge=1, description="Records in quarantine from which on health is degraded."
+    )
+    health_clock_skew_minutes: float = Field(
+        default=5.0, ge=0, description="Minutes in the future up to which a time of data is right."
+    )
+
+    # alerts: what people hear about, and where
+    alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(
+        default=None,
+        description="Where alerts are sent as Slack-compatible JSON; https://, or http:// on "
+        "127.0.0.1. A secret. Unset: alerts go to the log only.",
+    )
+    alert_webhook_seconds: float = Field(
+        default=10.0, gt=0, le=30, description="Seconds that one message to the webhook may take."
+    )
+    alert_min_posts: int = Field(
+        default=3, ge=1, description="Measured posts below which no alert judges a generator."
+    )
+    alert_viral_f_per_1k: Falling = Field(
+        default=(5.0, 4.0),
+        description="F/1K above which a generator is viral, and at which it no longer is.",
+    )
+    alert_under_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Share of an equal weight below which a generator that is surely better than "
+        "the account is under-used.",
+    )
+    alert_over_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Share of an equal weight above which a generator that is surely worse than "
+        "the account is over-used.",
+    )
+    alert_draw_ratio: float = Field(
+        default=1.5,
+        gt=1,
+        description="Factor between a generator's posts and what its weights called for, from "
+        "which on it is over- or under-drawn.",
+    )
+    alert_draw_significance: Level = Field(
+        default=0.001, description="p-value below which that factor is no accident."
+    )
+    alert_sample_ratio_significance: Level = Field(
+        default=0.001,
+        description="p-value below which the engine does not draw by the weights.",
     )
 
     # the X API

@@ -64,11 +64,19 @@ def settings() -> Settings:
     try:
         return load_settings()
     except ValidationError as error:
-        lines = [
-            f"GENOPT_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        ]
+        lines = [f"{name}: {message}" for name, message in wrong_settings(error)]
         raise CommandError("; ".join(lines)) from error
+
+
+def wrong_settings(error: ValidationError) -> list[tuple[str, str]]:
+    """Variable and message of each wrong setting; no value is repeated, it may be a secret."""
+    return [
+        (
+            f"GENOPT_{item['loc'][0]}".upper() if item["loc"] else "GENOPT_*",
+            item["msg"].removeprefix("Value error, "),
+        )
+        for item in error.errors(include_input=False, include_url=False)
+    ]
 
 
 def emit(value: Any) -> None:
