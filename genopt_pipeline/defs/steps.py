@@ -14,7 +14,7 @@ import pandas as pd
 from sqlalchemy import Connection
 
 import genopt_pipeline
-from genopt_pipeline.core import attribution, increments, performance, policies
+from genopt_pipeline.core import attribution, episodes, increments, performance, policies
 from genopt_pipeline.core.policies.contract import ThompsonConfig, jsonable
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import attribution as attribution_store
@@ -295,7 +295,13 @@ def snapshot_step(
         now=end,
         lookback=timedelta(days=settings.window_days),
     )
-    ranked = table[table["f_per_1k"].notna()].sort_values(["f_per_1k", "generator_name"])
+    best = performance.performers(table, min_posts=settings.min_posts_for_optimization)
+    judged = episodes.judge(
+        table,
+        proposal,
+        states,
+        config=episodes.EpisodeConfig(min_posts=settings.min_posts_for_optimization),
+    )
     inputs: dict[str, Any] = {
         "posts": len(window),
         "window_days": settings.window_days,
@@ -303,19 +309,12 @@ def snapshot_step(
         "estimator": settings.estimator,
         "as_of": end.isoformat(),
         "sha256": frame_hash(posts),
-        "top_performer": None,
-        "top_performer_f_per_1k": None,
-        "bottom_performer": None,
-        "bottom_performer_f_per_1k": None,
+        "top_performer": best.top,
+        "top_performer_f_per_1k": best.top_f_per_1k,
+        "bottom_performer": best.bottom,
+        "bottom_performer_f_per_1k": best.bottom_f_per_1k,
+        "judged": {name: judgement.to_dict() for name, judgement in judged.items()},
     }
-    if not ranked.empty:
-        bottom, top = ranked.iloc[0], ranked.iloc[-1]
-        inputs |= {
-            "top_performer": top["generator_name"],
-            "top_performer_f_per_1k": float(top["f_per_1k"]),
-            "bottom_performer": bottom["generator_name"],
-            "bottom_performer_f_per_1k": float(bottom["f_per_1k"]),
-        }
     return {
         "window_start": start,
         "window_end": end,

@@ -573,8 +573,8 @@ optimization_events = Table(
     CheckConstraint(
         "event_type IN ('initial_weights', 'weight_update', 'generator_added', "
         "'generator_disabled', 'generator_enabled', 'generator_archived', 'viral_boost', "
-        "'failure_detected', 'recovered', 'manual_override', 'locked', 'unlocked', 'rollback', "
-        "'skipped', 'refused')",
+        "'viral_ended', 'failure_detected', 'recovered', 'manual_override', 'locked', 'unlocked', "
+        "'rollback', 'skipped', 'refused')",
         name="known_event_type",
     ),
     CheckConstraint(

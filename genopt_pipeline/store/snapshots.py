@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from genopt_pipeline.core.changes import change_percent, is_significant
+from genopt_pipeline.core.episodes import Judgement, Outcome, follow
+from genopt_pipeline.core.policies import GeneratorState
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.engine import lock_account
 
@@ -109,7 +112,8 @@ def publish_current(
 
     Only the window that ended last can be published, so a backfill of the past cannot reach the
     live weights; only from the version that the snapshot was computed from, so a change made
-    meanwhile is never overwritten. A window has at most one ``weight_update`` event.
+    meanwhile is never overwritten. A window has at most one ``weight_update`` event, before it
+    those of the episodes that begin or end with it, all in the caller's transaction.
     """
     lock_account(connection, account_id)
     window_start, window_end = current_window(now)
@@ -165,12 +169,36 @@ def publish_current(
                 effective_at=now,
             )
         return Publication("refused", reason, window_start)
+    outcome = followed(connection, account_id, snapshot, live)
     generators = {
         name: weight_store.GeneratorRow(
-            weight_store.quantize(snapshot["weights"][name]), row.status, row.locked
+            weight_store.quantize(snapshot["weights"][name]), outcome.statuses[name], row.locked
         )
         for name, row in live.generators.items()
     }
+    for transition in outcome.transitions:
+        name = transition.generator
+        old, new = live.generators[name].weight, generators[name].weight
+        weight_store.record_event(
+            connection,
+            account_id,
+            weight_store.Event(
+                transition.event_type,
+                reason=transition.reason,
+                changes=[
+                    {
+                        "generator": name,
+                        "old_weight": float(old),
+                        "new_weight": float(new),
+                        "change_percent": change_percent(old, new),
+                        "significant": is_significant(old, new),
+                        "reason": transition.reason,
+                    }
+                ],
+                **facts,
+            ),
+            effective_at=now,
+        )
     version = weight_store.change_weights(
         connection,
         account_id,
@@ -185,6 +213,21 @@ def publish_current(
         ),
     )
     return Publication("published", f"version {version}", window_start, version)
+
+
+def followed(
+    connection: Connection,
+    account_id: str,
+    snapshot: Mapping[str, Any],
+    live: weight_store.Weights,
+) -> Outcome:
+    """What a snapshot's publication says of episodes and statuses; writes nothing."""
+    states = {
+        name: GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
+        for name, row in live.generators.items()
+    }
+    judged = {name: Judgement(**values) for name, values in snapshot["inputs"]["judged"].items()}
+    return follow(states, weight_store.open_episodes(connection, account_id), judged)
 
 
 def _facts(

@@ -6,7 +6,7 @@ that rows and event agree and that the weights sum to exactly 1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
+from genopt_pipeline.core.changes import describe_changes
+from genopt_pipeline.core.episodes import BEGINS, ENDS, Episode
 from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
 from genopt_pipeline.store import schema
 from genopt_pipeline.store.engine import lock_account
@@ -75,7 +77,6 @@ class Event:
     execution_time_ms: float | None = None
     window_start: datetime | None = None
     window_end: datetime | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def quantize(weight: float | Decimal) -> Decimal:
@@ -276,17 +277,14 @@ def change_weights(
     if override:
         connection.execute(text("SET LOCAL genopt.override = 'off'"))
     reasons = {change["generator"]: change.get("reason") for change in event.changes}
-    initial = event.event_type == "initial_weights"
-    changes = [
-        {
-            "generator": name,
-            "old_weight": None if initial else float(before[name].weight),
-            "new_weight": float(generators[name].weight),
-            "reason": reasons.get(name) or event.reason,
-        }
-        for name in changed
-        if before[name].weight != generators[name].weight
-    ]
+    changes = describe_changes(
+        {name: row.weight for name, row in before.items()},
+        {name: row.weight for name, row in generators.items()},
+        reasons,
+        otherwise=event.reason,
+    )
+    if event.event_type == "initial_weights":
+        changes = [{**change, "old_weight": None} for change in changes]
     _insert_event(
         connection,
         account_id,
@@ -381,6 +379,32 @@ def _insert_event(
             "created_by": event.created_by,
         },
     )
+
+
+def open_episodes(connection: Connection, account_id: str) -> set[Episode]:
+    """Episodes that began and did not end: neither by an event, nor by leaving the draw since."""
+    found: set[Episode] = set()
+    for kind, begins in BEGINS.items():
+        names = connection.scalars(
+            text("""
+                SELECT newest.generator FROM (
+                    SELECT DISTINCT ON (changes -> 0 ->> 'generator')
+                           changes -> 0 ->> 'generator' AS generator, event_type, id
+                      FROM genopt.optimization_events
+                     WHERE account_id = :account AND event_type IN (:begins, :ends)
+                     ORDER BY changes -> 0 ->> 'generator', id DESC
+                ) newest
+                 WHERE newest.event_type = :begins
+                   AND NOT EXISTS (
+                       SELECT FROM genopt.optimization_events later
+                        WHERE later.account_id = :account AND later.id > newest.id
+                          AND later.states_after -> newest.generator ->> 'status'
+                              IN ('disabled', 'archived'))
+            """),
+            {"account": account_id, "begins": begins, "ends": ENDS[kind]},
+        )
+        found |= {(kind, name) for name in names}
+    return found
 
 
 def recent_events(connection: Connection, account_id: str, limit: int = 20) -> list[dict[str, Any]]:
