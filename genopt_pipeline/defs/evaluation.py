@@ -1,0 +1,200 @@
+"""What the weights of an account are worth, and replays of its history: store, then core.
+
+Without Dagster, and without writing: assets, checks, commands and the report all ask here.
+"""
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection
+
+from genopt_pipeline.core import appraisal, backtest, policies
+from genopt_pipeline.core.appraisal import EVALUATION_DAYS, Appraisal, DrawCheck
+from genopt_pipeline.core.generators import DRAWN_STATUSES
+from genopt_pipeline.settings import Settings
+from genopt_pipeline.store import evaluation as store
+from genopt_pipeline.store import performance as performance_store
+from genopt_pipeline.store import posts as post_store
+from genopt_pipeline.store import weights as weight_store
+
+#: Columns of the table that the UI and the report show of an appraisal.
+WORTH_COLUMNS = (
+    "weights",
+    "off_policy_f_per_1k",
+    "off_policy_90",
+    "model_f_per_1k",
+    "model_90",
+    "gain_over_default",
+)
+
+
+def states_of(weights: weight_store.Weights) -> dict[str, policies.GeneratorState]:
+    """Weights as the policies take them."""
+    return {
+        name: policies.GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
+        for name, row in weights.generators.items()
+    }
+
+
+def draw_check(
+    connection: Connection, account_id: str, end: datetime, *, days: float = EVALUATION_DAYS
+) -> DrawCheck:
+    """Did the engine draw by the weights in the days before ``end``."""
+    counts = store.draw_counts(connection, account_id, end - timedelta(days=days), end)
+    versions = {count.weights_version for count in counts if count.weights_version is not None}
+    return appraisal.check_draws(
+        counts,
+        store.weights_by_version(connection, account_id, versions),
+        store.first_weights(connection, account_id),
+    )
+
+
+def appraise(
+    connection: Connection,
+    account_id: str,
+    settings: Settings,
+    end: datetime,
+    *,
+    snapshot: Mapping[str, Any] | None = None,
+    posts: pd.DataFrame | None = None,
+) -> Appraisal:
+    """What the weights in force at ``end``, those of a snapshot, and the defaults are worth.
+
+    snapshot: a row of ``weight_snapshots``; its proposal and its shadow's are appraised, whether
+    or not they pass the gate. posts: as of ``end``, if they were read already.
+    """
+    weights = weight_store.weights_in_force(connection, account_id, end)
+    states = states_of(weights)
+    if posts is None:
+        posts = performance_store.posts_as_of(
+            connection,
+            account_id,
+            at=end,
+            since=end - post_store.LONGEST_LOOKBACK,
+            estimator=settings.estimator,
+        )
+    weightings: dict[str, Mapping[str, float]] = {}
+    prices = None
+    if snapshot is not None:
+        weightings["proposed"] = snapshot["proposal"]["weights"]
+        prices = snapshot["proposal"]["diagnostics"].get("prices")
+        if snapshot["shadow"] is not None:
+            weightings["shadow"] = snapshot["shadow"]["weights"]
+    return appraisal.appraise(
+        posts,
+        states,
+        weightings,
+        default=_default(weights, store.first_weights(connection, account_id)),
+        draws=draw_check(connection, account_id, end),
+        now=end,
+        prices=prices,
+    )
+
+
+def newest_appraisal(
+    connection: Connection, account_id: str, settings: Settings, now: datetime
+) -> tuple[Appraisal, dict[str, Any] | None]:
+    """The appraisal at the end of the newest snapshot, and that snapshot; at ``now`` without."""
+    snapshot = store.newest_snapshot(connection, account_id, now)
+    end = now if snapshot is None else snapshot["window_end"]
+    return appraise(connection, account_id, settings, end, snapshot=snapshot), snapshot
+
+
+def _default(weights: weight_store.Weights, first: Mapping[str, float]) -> dict[str, float]:
+    drawn = {
+        name: float(row.weight) if row.status in DRAWN_STATUSES else 0.0
+        for name, row in weights.generators.items()
+    }
+    return appraisal.default_weights(drawn, first)
+
+
+def worth_rows(found: Appraisal) -> list[dict[str, Any]]:
+    """The rows of an appraisal as words and numbers; unknown is None."""
+    return [
+        {
+            "weights": worth.name.replace("_", " "),
+            "off_policy_f_per_1k": worth.off_policy.f_per_1k,
+            "off_policy_90": _interval(worth.off_policy.low, worth.off_policy.high),
+            "model_f_per_1k": worth.model.f_per_1k,
+            "model_90": _interval(worth.model.low, worth.model.high),
+            "gain_over_default": worth.over_default.gain,
+        }
+        for worth in found.worths
+    ]
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.3g} to {high:.3g}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A backtest of an account and what it was run on."""
+
+    result: backtest.Backtest
+    start: datetime
+    end: datetime
+    every: timedelta
+    config: policies.OptimizerConfig
+    posts: int
+    in_force: tuple[tuple[datetime, Mapping[str, float]], ...]
+
+
+def replay(
+    connection: Connection,
+    account_id: str,
+    *,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+    every: timedelta,
+    config: policies.OptimizerConfig,
+    estimator: str,
+    progress: Callable[[float], None] | None = None,
+) -> Replay:
+    """Replay the stored history of ``[start, end)`` under a policy and settings.
+
+    It starts from the weights, statuses and locks in force at ``start``, and sees at each step
+    what was observed by then. Compared with the weights that were in force, and with the defaults.
+    """
+    at_start = weight_store.weights_in_force(connection, account_id, start)
+    default = _default(at_start, store.first_weights(connection, account_id))
+    versions = weight_store.weights_history(connection, account_id, start, end)
+    times = [effective_at for effective_at, _, _ in versions]
+
+    def in_force(at: datetime) -> Mapping[str, float]:
+        return versions[max(bisect.bisect_right(times, at) - 1, 0)][2]
+
+    history = store.replay_history(
+        connection,
+        account_id,
+        start=start,
+        end=end,
+        until=now,
+        every=every,
+        since=start - post_store.LONGEST_LOOKBACK,
+        estimator=estimator,
+    )
+    result = backtest.backtest(
+        history,
+        states_of(at_start),
+        start=start,
+        end=end,
+        every=every,
+        config=config,
+        alternatives={"in_force": in_force, "default": lambda _: default},
+        progress=progress,
+    )
+    return Replay(
+        result,
+        start,
+        end,
+        every,
+        config,
+        posts=int(history.loc[history["posted_at"] >= pd.Timestamp(start), "post_id"].nunique()),
+        in_force=tuple((proposal.as_of, in_force(proposal.as_of)) for proposal in result.proposals),
+    )
