@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,27 +89,24 @@ def optimize(
     """Optimize on the data up to the last six-hour boundary and put the weights in force.
 
     The schedule does this every six hours; a window is published once. --dry-run gives the same
-    proposal and writes nothing.
+    proposal and writes nothing. Exits 1 where the weights changed since the window ended: the next
+    cycle starts from them.
     """
     from genopt_pipeline.defs import steps
     from genopt_pipeline.defs.build import make_pipeline
     from genopt_pipeline.store import snapshots
+    from genopt_pipeline.store import weights as weight_store
 
     settings = common.settings()
     pipeline = make_pipeline(settings)
     begun = time.perf_counter()
     start, end = snapshots.current_window(pipeline.now())
     publication: snapshots.Publication | None = None
-    if dry_run:
-        with pipeline.read() as connection:
-            row = steps.snapshot_step(
-                connection, settings.account, settings, start, end, force=force
-            )
-    else:
-        with pipeline.write() as connection:
-            row = steps.snapshot_step(
-                connection, settings.account, settings, start, end, force=force
-            )
+    with pipeline.read() if dry_run else pipeline.write() as connection:
+        row = steps.snapshot_step(connection, settings.account, settings, start, end, force=force)
+        live = weight_store.live_weights(connection, settings.account)
+        judged = snapshots.followed(connection, settings.account, row, live).transitions
+        if not dry_run:
             steps.write_snapshot(connection, settings.account, row, backfilled=False)
             publication = snapshots.publish_current(
                 connection,
@@ -127,6 +125,7 @@ def optimize(
         "base_version": row["base_version"],
         "weights": row["weights"],
         "changes": row["proposal"]["changes"] if row["decision"] == "proposed" else [],
+        "episodes": [asdict(item) for item in judged] if row["decision"] == "proposed" else [],
         "explanations": row["proposal"]["explanations"],
         "warnings": row["proposal"]["warnings"],
         "shadow": {"policy": row["shadow"]["policy"], "weights": row["shadow"]["weights"]},
@@ -139,7 +138,7 @@ def optimize(
     else:
         _show(result)
     if publication is not None and publication.outcome == "refused":
-        raise SystemExit(1)
+        raise CommandError(publication.reason)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -165,7 +164,9 @@ def _show(result: dict[str, Any]) -> None:
         console.print(f"warning: {warning}", markup=False)
     if result["reason"]:
         console.print(f"skipped: {result['reason']}", markup=False)
-    if result["published"]:
+    for episode in result["episodes"]:
+        console.print(f"{episode['event_type']}: {episode['reason']}", markup=False)
+    if result["published"] and result["published"]["outcome"] != "refused":
         console.print(
             f"{result['published']['outcome']}: {result['published']['reason']}", markup=False
         )

@@ -1,5 +1,7 @@
 """Optimization: what the policy proposes for each window, and the one asset that publishes."""
 
+import time
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -49,11 +51,13 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
         def run(account_id: str) -> list[dict[str, Any]]:
             rows = []
             for start, end in windows(window.start, window.end, SIX_HOURS):
+                begun = time.perf_counter()
                 with pipeline.write() as connection:
                     row = steps.snapshot_step(connection, account_id, pipeline.settings, start, end)
                     steps.write_snapshot(connection, account_id, row, backfilled=backfill)
+                took_ms = (time.perf_counter() - begun) * 1000
                 rows.append(row)
-                _describe(context, account_id, row, key_of(start))
+                _describe(context, account_id, row, key_of(start), took_ms)
             return rows
 
         with explained():
@@ -96,6 +100,7 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
                         account_id,
                         now=pipeline.now(),
                         created_by=f"dagster run {context.run.run_id}",
+                        execution_time_ms=_time_taken(context, account_id, pipeline.now()),
                     )
                 )
                 return publication, weight_store.live_weights(connection, account_id)
@@ -133,8 +138,29 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
     return [weight_snapshots, generator_weights]
 
 
+def _time_taken(context: dg.AssetExecutionContext, account_id: str, now: datetime) -> float | None:
+    """Milliseconds that the current window's snapshot took, as its newest run recorded them.
+
+    None where no run did, as for a snapshot that ``genopt optimize`` made.
+    """
+    start, _ = snapshots.current_window(now)
+    newest = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey("weight_snapshots"), asset_partitions=[key_of(start)]
+        ),
+        limit=1,
+    ).records
+    made = newest[0].asset_materialization if newest else None
+    value = made.metadata.get(f"{account_id}/execution_time_ms") if made is not None else None
+    return value.value if isinstance(value, dg.FloatMetadataValue) else None
+
+
 def _describe(
-    context: dg.AssetExecutionContext, account_id: str, row: dict[str, Any], key: str
+    context: dg.AssetExecutionContext,
+    account_id: str,
+    row: dict[str, Any],
+    key: str,
+    took_ms: float,
 ) -> None:
     explanations = row["proposal"].get("explanations", {})
     changes = {change["generator"]: change for change in row["proposal"].get("changes", [])}
@@ -144,6 +170,7 @@ def _describe(
             f"{account_id}/decision": row["decision"],
             **metadata.known({f"{account_id}/reason": row["reason"]}),
             f"{account_id}/posts": row["inputs"]["posts"],
+            f"{account_id}/execution_time_ms": took_ms,
             f"{account_id}/reasons": metadata.table(
                 [
                     {
