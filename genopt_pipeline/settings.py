@@ -279,6 +279,23 @@ class Settings(BaseSettings):
     x_posts_per_month: int | None = Field(
         default=None, ge=1, description="Posts that may be billed a month. Unset: no limit."
     )
+    x_timeline_post_usd: float = Field(
+        default=0.001,
+        ge=0,
+        description="Price of a post of the own timeline, once a UTC day (X's list of August "
+        "2026).",
+    )
+    x_lookup_post_usd: float = Field(
+        default=0.005,
+        ge=0,
+        description="Price of a post asked for by id, once a UTC day (X's list of August 2026).",
+    )
+    x_user_usd: float = Field(
+        default=0.010,
+        ge=0,
+        description="Price of a reading of the follower count, once a UTC day (X's list of August "
+        "2026).",
+    )
     x_analytics: Literal["auto", "off"] = Field(
         default="auto", description="Per-post follows: auto probes once whether X offers them."
     )

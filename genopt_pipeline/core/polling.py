@@ -30,7 +30,10 @@ _HOURS_PER_DAY: Final = 24.0
 
 @dataclass(frozen=True)
 class PriceTable:
-    """Prices in USD, each once per object and UTC day."""
+    """Prices in USD, each once per object and UTC day.
+
+    The defaults are those of X's pay-per-use price list as of August 2026; analytics is not on it.
+    """
 
     timeline_post_usd: float = 0.001
     lookup_post_usd: float = 0.005

@@ -2,6 +2,7 @@
 
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -11,13 +12,15 @@ from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.sources.base import (
     MetricsSource,
     SourceRefusedError,
+    TransientSourceError,
     WindowNotServableError,
 )
 from genopt_pipeline.sources.sandbox import SandboxSource
 from genopt_pipeline.store import metrics, posts, source_states
 from genopt_pipeline.store import weights as weight_store
 
-#: Windows that are stored in one transaction: a day's.
+#: Windows of a simulated account that are stored in one transaction: a day's. What a live source
+#: delivers is paid for, so there each window is stored by itself.
 CHUNK = 144
 #: Days after posting that a live source may still read a post, by its own plan.
 LIVE_TRACKING_DAYS = 30
@@ -33,6 +36,17 @@ class BulkSource(Protocol):
         """Batches in the order of the requests."""
 
 
+@runtime_checkable
+class LiveSource(MetricsSource, Protocol):
+    """A source that remembers what it need not look for again, and holds a connection."""
+
+    def stored(self) -> None:
+        """The last batch is in the database."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
 @dataclass
 class Collected:
     """What was collected of an account: counts, and the source's report of each window."""
@@ -41,7 +55,40 @@ class Collected:
     readings: int = 0
     follower_counts: int = 0
     quarantined: int = 0
+    #: live posts of the last days that no generator is known of
+    posts_without_generator: int = 0
     reports: dict[datetime, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the source warns of, each once."""
+        told = (report.get("warnings", ()) for report in self.reports.values())
+        return list(dict.fromkeys(warning for warnings in told for warning in warnings))
+
+    @property
+    def help_needed(self) -> list[str]:
+        """Problems of steps that a person has to solve, each once; the rest was stored."""
+        return list(
+            dict.fromkeys(
+                f"{problem['step']}: {problem['message']}"
+                for report in self.reports.values()
+                for problem in report.get("problems", ())
+                if problem["help_needed"]
+            )
+        )
+
+
+@contextmanager
+def opened_source(
+    pipeline: Pipeline, account_id: str, first_window: datetime
+) -> Iterator[MetricsSource | None]:
+    """The source of an account, closed at the end; None where nothing is collected."""
+    source = pipeline.source(account_id, first_window)
+    try:
+        yield source
+    finally:
+        if isinstance(source, LiveSource):
+            source.close()
 
 
 def collect_windows(
@@ -53,7 +100,8 @@ def collect_windows(
 ) -> Collected:
     """Collect ``windows`` (ascending) of an account and store what was observed.
 
-    Each day's windows are stored in one transaction; a second run of a window changes nothing.
+    A window is stored whole in one transaction; a second run of a window changes nothing that
+    the first one stored.
 
     Raises
     ------
@@ -61,44 +109,89 @@ def collect_windows(
         The source refused or failed; windows before it are stored, none is stored by half.
     """
     total = Collected()
-    source = pipeline.source(account_id, windows[0][0]) if windows else None
-    if source is None:
+    if not windows:
         return total
-    _bind(pipeline, account_id, source)
-    now = pipeline.now()
-    for window_start, window_end in windows:
-        if not source.can_serve(window_start, window_end, now=now):
-            raise WindowNotServableError(
-                f"{source.name} cannot serve the window {window_start:%Y-%m-%d %H:%M} to "
-                f"{window_end:%H:%M} UTC of account {account_id!r} at {now:%Y-%m-%d %H:%M}; "
-                "it stays a gap"
-            )
-    for first in range(0, len(windows), CHUNK):
-        chunk = windows[first : first + CHUNK]
-        if isinstance(source, SandboxSource):
-            _publish_sandbox_posts(pipeline, account_id, source, chunk)
-        requests = _requests(pipeline, account_id, source, chunk, now)
-        if isinstance(source, BulkSource):
-            batches = list(source.collect_many(requests))
-        else:
-            batches = [source.collect(request) for request in requests]
-        with pipeline.write() as connection:
-            stored = metrics.store_batches(
-                connection,
-                account_id,
-                [(start, end, batch) for (start, end), batch in zip(chunk, batches, strict=True)],
-                source=source.name,
-            )
-        total.posts += stored.posts
-        total.readings += stored.readings
-        total.follower_counts += stored.follower_counts
-        total.quarantined += stored.quarantined
-        total.reports |= {
-            start: {"readings": len(batch.readings), **batch.report}
-            for (start, _), batch in zip(chunk, batches, strict=True)
-        }
-        progress(len(chunk))
+    with opened_source(pipeline, account_id, windows[0][0]) as source:
+        if source is None:
+            return total
+        _bind(pipeline, account_id, source)
+        now = pipeline.now()
+        for window_start, window_end in windows:
+            if not source.can_serve(window_start, window_end, now=now):
+                raise WindowNotServableError(
+                    f"{source.name} cannot serve the window {window_start:%Y-%m-%d %H:%M} to "
+                    f"{window_end:%H:%M} UTC of account {account_id!r} at {now:%Y-%m-%d %H:%M}; "
+                    "it stays a gap"
+                )
+        live = isinstance(source, LiveSource)
+        size = 1 if live else CHUNK
+        with _alone(pipeline, account_id) if live else nullcontext():
+            for first in range(0, len(windows), size):
+                chunk = windows[first : first + size]
+                _collect_chunk(pipeline, account_id, source, chunk, now, total)
+                progress(len(chunk))
+    with pipeline.read() as connection:
+        total.posts_without_generator = posts.count_without_generator(
+            connection,
+            account_id,
+            since=windows[-1][1] - timedelta(days=LIVE_TRACKING_DAYS),
+            until=windows[-1][1],
+        )
     return total
+
+
+def _collect_chunk(
+    pipeline: Pipeline,
+    account_id: str,
+    source: MetricsSource,
+    chunk: Sequence[Window],
+    now: datetime,
+    total: Collected,
+) -> None:
+    if isinstance(source, SandboxSource):
+        _publish_sandbox_posts(pipeline, account_id, source, chunk)
+    requests = _requests(pipeline, account_id, source, chunk, now)
+    if isinstance(source, BulkSource):
+        batches = list(source.collect_many(requests))
+    else:
+        batches = [source.collect(request) for request in requests]
+    with pipeline.write() as connection:
+        stored = metrics.store_batches(
+            connection,
+            account_id,
+            [(start, end, batch) for (start, end), batch in zip(chunk, batches, strict=True)],
+            source=source.name,
+        )
+    if isinstance(source, LiveSource):
+        source.stored()
+    total.posts += stored.posts
+    total.readings += stored.readings
+    total.follower_counts += stored.follower_counts
+    total.quarantined += stored.quarantined
+    total.reports |= {
+        start: {"readings": len(batch.readings), **batch.report}
+        for (start, _), batch in zip(chunk, batches, strict=True)
+    }
+
+
+@contextmanager
+def _alone(pipeline: Pipeline, account_id: str) -> Iterator[None]:
+    """No other process spends the account's budget meanwhile.
+
+    Raises
+    ------
+    TransientSourceError
+        Another process is collecting the account.
+    """
+    with pipeline.engine.connect() as connection:
+        if not source_states.begin_collecting(connection, account_id):
+            raise TransientSourceError(
+                f"another process is collecting account {account_id!r} just now; try again later"
+            )
+        try:
+            yield
+        finally:
+            source_states.end_collecting(connection, account_id)
 
 
 def _bind(pipeline: Pipeline, account_id: str, source: MetricsSource) -> None:

@@ -5,7 +5,11 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from genopt_pipeline.sources.base import SourceRefusedError, TransientSourceError
+from genopt_pipeline.sources.base import (
+    RateLimitedError,
+    SourceRefusedError,
+    TransientSourceError,
+)
 from genopt_pipeline.store.engine import DatabaseUnavailableError
 from genopt_pipeline.store.migrate import SchemaVersionError
 from genopt_pipeline.store.server import DatabaseUrlError
@@ -30,11 +34,18 @@ def explained() -> Iterator[None]:
     """Turn known failures into a ``Failure`` with a message a person can act on.
 
     A refusal (credentials, a window that is gone, a database of another version) is not tried
-    again; a time-out or an unreachable database is.
+    again; a time-out or an unreachable database is. Neither is a rate limit: the source has waited
+    for a near reset itself, and the next window comes after a far one.
     """
     try:
         yield
-    except (SourceRefusedError, SchemaVersionError, DatabaseUrlError, ValueError) as error:
+    except (
+        RateLimitedError,
+        SourceRefusedError,
+        SchemaVersionError,
+        DatabaseUrlError,
+        ValueError,
+    ) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except (TransientSourceError, DatabaseUnavailableError) as error:
         raise dg.Failure(description=str(error), allow_retries=True) from error

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from genopt_pipeline.core.polling import PollingConfig
+from genopt_pipeline.core.polling import PollingConfig, PriceTable
 from genopt_pipeline.defs.collect import all_posts_before
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.sandbox.account import SandboxAccount
@@ -91,6 +91,11 @@ def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
                 frequent_until_days=float(settings.track_days),
                 posts_per_utc_day=settings.x_posts_per_utc_day,
                 posts_per_month=settings.x_posts_per_month,
+                prices=PriceTable(
+                    timeline_post_usd=settings.x_timeline_post_usd,
+                    lookup_post_usd=settings.x_lookup_post_usd,
+                    user_usd=settings.x_user_usd,
+                ),
             ),
             analytics=AnalyticsConfig(mode=settings.x_analytics),
         )

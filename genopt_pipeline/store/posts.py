@@ -111,5 +111,20 @@ def count_posts(connection: Connection, account_id: str, since: datetime, until:
     return int(value or 0)
 
 
+def count_without_generator(
+    connection: Connection, account_id: str, *, since: datetime, until: datetime
+) -> int:
+    """Live posts of ``[since, until)`` of which nobody has said which generator wrote them."""
+    value = connection.scalar(
+        text("""
+            SELECT count(*) FROM genopt.content_metadata
+             WHERE account_id = :account AND status = 'posted' AND generator_name IS NULL
+               AND posted_at >= :since AND posted_at < :until
+        """),
+        {"account": account_id, "since": since, "until": until},
+    )
+    return int(value or 0)
+
+
 #: How far back the frames of posts read, at most; policies forget older ones.
 LONGEST_LOOKBACK = timedelta(days=70)

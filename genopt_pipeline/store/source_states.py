@@ -1,9 +1,14 @@
-"""What sources remember between windows."""
+"""What sources remember between windows, and who is collecting."""
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import OperationalError
+
+#: How long the server of a process that has just died may need to notice it.
+LOCK_WAIT_SECONDS: Final = 5
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def get_state(connection: Connection, account_id: str, source: str, key: str) -> Any | None:
@@ -42,3 +47,32 @@ def keep_first(connection: Connection, account_id: str, source: str, key: str, v
         {"account": account_id, "source": source, "key": key, "value": value},
     )
     return get_state(connection, account_id, source, key)
+
+
+def begin_collecting(connection: Connection, account_id: str) -> bool:
+    """Keep other processes from collecting an account while this connection lives.
+
+    No transaction is left open meanwhile. False if another process is at it.
+    """
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
+    try:
+        connection.execute(
+            text("SELECT pg_advisory_lock(hashtext('genopt.collect'), hashtext(:account))"),
+            {"account": account_id},
+        )
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    finally:
+        connection.execute(text("RESET lock_timeout"))
+    return True
+
+
+def end_collecting(connection: Connection, account_id: str) -> None:
+    """Let others collect the account."""
+    connection.execute(
+        text("SELECT pg_advisory_unlock(hashtext('genopt.collect'), hashtext(:account))"),
+        {"account": account_id},
+    )

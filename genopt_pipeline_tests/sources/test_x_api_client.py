@@ -17,6 +17,7 @@ from genopt_pipeline.sources.x_api import (
     OAuth1Credentials,
     RequestLimits,
     XApiConfig,
+    XApiSource,
     oauth_credentials,
 )
 from genopt_pipeline_tests.sources.x_api_scenario import START, TOKEN, USER, WINDOW, scenario
@@ -110,6 +111,97 @@ def test_a_deleted_post_is_marked_once_and_never_asked_for_again():
         again = s.collect()
         assert s.server.requests["lookup"] == lookups
         assert not [p for p in again.posts if p.status == "deleted"]
+
+
+def test_posts_of_an_answer_that_was_never_stored_are_found_again():
+    with scenario(schedule_days=2.0) as s:
+        s.collect()
+        s.time.now += timedelta(hours=8)
+        known = s.tracked()[:-5]
+        lost = s.source.collect(s.request(tracked=known))  # and the process dies
+        assert lost.report["unmatched_posts"] == 5
+        s.time.now += WINDOW
+        # a new process, which knows what the database and the ledger hold
+        other = XApiSource(s.config, s.state, clock=s.time.clock, sleep=s.time.sleep)
+        found = other.collect(s.request(tracked=known))
+        other.close()
+        assert {p.tweet_id for p in lost.posts} <= {p.tweet_id for p in found.posts}
+
+
+def test_a_first_window_that_was_never_stored_is_read_again_from_its_beginning():
+    with scenario() as s:
+        lost = s.source.collect(s.request(tracked=[]))
+        s.time.now += WINDOW
+        again = s.source.collect(s.request(tracked=[]))
+        assert len(again.posts) >= len(lost.posts) > 40
+
+
+def test_a_timeline_that_fails_half_way_is_read_to_its_end_by_the_next_window():
+    faults = FaultQueue([None, *["http_503"] * 4], endpoint="timeline")
+    with scenario(days=10.0, faults=faults) as s:
+        first = s.collect(tracked=[])
+        assert not first.report["complete"]
+        assert len(first.posts) == 100
+        s.time.now += WINDOW
+        stored = {p.tweet_id for p in first.posts}
+        second = s.collect(tracked=[p for p in s.tracked() if p.tweet_id in stored])
+        assert {p.tweet_id for p in second.posts} == {p.tweet_id for p in s.tracked()}
+
+
+def test_a_deletion_that_was_never_stored_is_found_again():
+    with scenario() as s:
+        victim = s.tracked()[5]
+        s.server.answerer.deleted.add(victim.tweet_id)
+        for _ in range(2):
+            batch = s.source.collect(s.request())
+            assert [p.tweet_id for p in batch.posts if p.status == "deleted"] == [victim.tweet_id]
+            s.time.now += WINDOW
+        s.source.stored()
+        assert not [p for p in s.collect().posts if p.status == "deleted"]
+
+
+def test_asking_what_can_be_served_sends_and_changes_nothing():
+    with scenario(analytics=AnalyticsConfig()) as s:
+        s.collect()
+        # a request is under way in another process
+        document = s.state.get(f"x_api/{USER}")
+        document["pending"] = {"ids": ["9"], "unknown": 3, "price_usd": 0.001}
+        s.state.set(f"x_api/{USER}", document)
+        sent = sum(s.server.requests.values())
+        s.time.now += timedelta(days=1)
+        hours = [START + timedelta(days=3, hours=h) for h in range(24)]
+        served = [s.source.can_serve(h, h + WINDOW, now=s.time.now) for h in hours]
+        assert any(served)
+        assert not any(
+            s.source.can_serve(h + WINDOW, h + 2 * WINDOW, now=s.time.now) for h in hours
+        )
+        assert s.state.get(f"x_api/{USER}") == document
+        assert sum(s.server.requests.values()) == sent
+
+
+def test_a_past_hour_that_is_refused_is_not_asked_for_again():
+    with scenario(analytics=AnalyticsConfig()) as s:
+        s.collect()
+        s.time.now += timedelta(days=1)
+        hour = START + timedelta(days=3, hours=3)
+        request = s.request().model_copy(update={"window_start": hour, "window_end": hour + WINDOW})
+        assert s.source.can_serve(hour, hour + WINDOW, now=s.time.now)
+        s.server.answerer.has_analytics = False
+        with pytest.raises(WindowNotServableError, match="it stays a gap"):
+            s.source.collect(request)
+        assert not s.source.can_serve(hour, hour + WINDOW, now=s.time.now)
+
+
+def test_no_past_hour_is_asked_for_while_collection_rests():
+    with scenario(analytics=AnalyticsConfig(), faults=FaultQueue([None] * 3)) as s:
+        s.collect()
+        s.time.now += timedelta(days=1)
+        hour = START + timedelta(days=3, hours=3)
+        assert s.source.can_serve(hour, hour + WINDOW, now=s.time.now)
+        s.server.faults = FaultQueue(["no_credits"])
+        with pytest.raises(SourceRefusedError):
+            s.collect()
+        assert not s.source.can_serve(hour, hour + WINDOW, now=s.time.now)
 
 
 def test_a_post_that_may_not_be_read_is_reported_and_not_taken_for_deleted():
@@ -356,7 +448,7 @@ def test_a_day_of_windows_is_billed_once_a_post_and_stays_within_the_budget():
             batch = s.collect()
             skipped += batch.report["plan"]["skipped"].get("day_budget", 0)
             assert len(s.server.answerer.billed[s.time.now.date()]) <= 40
-            assert batch.report["posts_billed_today"] == len(
+            assert batch.report["budget"]["posts_today"] == len(
                 s.server.answerer.billed[s.time.now.date()]
             )
             s.time.now += WINDOW

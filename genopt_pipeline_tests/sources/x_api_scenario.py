@@ -92,7 +92,9 @@ class Scenario:
         )
 
     def collect(self, *, tracked: list[TrackedPost] | None = None) -> CollectedBatch:
-        return self.source.collect(self.request(tracked=tracked))
+        batch = self.source.collect(self.request(tracked=tracked))
+        self.source.stored()
+        return batch
 
 
 @contextmanager

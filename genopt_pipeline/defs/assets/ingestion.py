@@ -1,5 +1,6 @@
 """Ingestion: posts, their metrics, and the account's follower count, as observed."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -60,7 +61,7 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
     )
     def collect(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         window = context.partition_time_window
         due = list(windows(window.start, window.end, TEN_MINUTES))
         with explained():
@@ -70,24 +71,31 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
         for account_id, collected in results.items():
             _describe_windows(context, account_id, collected)
         stored = list(results.values())
-        return (
-            dg.MaterializeResult(
-                asset_key="raw_post_metrics",
-                metadata={
-                    "dagster/row_count": sum(item.readings for item in stored),
-                    "new_posts": sum(item.posts for item in stored),
-                    "quarantined": sum(item.quarantined for item in stored),
-                    "data_time": dg.MetadataValue.timestamp(window.end),
-                },
-            ),
-            dg.MaterializeResult(
-                asset_key="raw_follower_counts",
-                metadata={
-                    "dagster/row_count": sum(item.follower_counts for item in stored),
-                    "data_time": dg.MetadataValue.timestamp(window.end),
-                },
-            ),
+        yield dg.MaterializeResult(
+            asset_key="raw_post_metrics",
+            metadata={
+                "dagster/row_count": sum(item.readings for item in stored),
+                "new_posts": sum(item.posts for item in stored),
+                "posts_without_generator": sum(item.posts_without_generator for item in stored),
+                "quarantined": sum(item.quarantined for item in stored),
+                "data_time": dg.MetadataValue.timestamp(window.end),
+            },
         )
+        yield dg.MaterializeResult(
+            asset_key="raw_follower_counts",
+            metadata={
+                "dagster/row_count": sum(item.follower_counts for item in stored),
+                "data_time": dg.MetadataValue.timestamp(window.end),
+            },
+        )
+        # what was observed is stored and materialized; the run fails so that somebody looks
+        help_needed = [
+            f"account {account_id}: {problem}"
+            for account_id, collected in results.items()
+            for problem in collected.help_needed
+        ]
+        if help_needed:
+            raise dg.Failure(description="; ".join(help_needed), allow_retries=False)
 
     return [content_metadata, collect]
 
@@ -95,18 +103,63 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
 def _describe_windows(
     context: dg.AssetExecutionContext, account_id: str, collected: Collected
 ) -> None:
+    for warning in collected.warnings:
+        context.log.warning("account %s: %s", account_id, warning)
     keys = set(context.partition_keys)
     for start, report in collected.reports.items():
+        for problem in report.get("problems", ()):
+            context.log.warning(
+                "account %s, %s: %s: %s",
+                account_id,
+                key_of(start),
+                problem["step"],
+                problem["message"],
+            )
         key = key_of(start)
         if key in keys:
             context.add_asset_metadata(
-                {f"{account_id}/{name}": value for name, value in _plain(report).items()},
+                {
+                    f"{account_id}/{name}": value
+                    for name, value in {**_plain(report), **plan_metadata(report)}.items()
+                },
                 asset_key="raw_post_metrics",
                 partition_key=key,
             )
 
 
-def _plain(report: dict[str, Any]) -> dict[str, Any]:
+def plan_metadata(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a live window's report that are worth a plot; absent where not known.
+
+    How many posts were planned, read and skipped (and why), what the budget has left, what the
+    month is going to cost, how far the clocks are apart, and whether the account has analytics.
+    """
+    budget, plan = report.get("budget"), report.get("plan")
+    values: dict[str, Any] = {}
+    if plan is not None:
+        skipped: dict[str, int] = plan["skipped"]
+        values |= {
+            "posts_planned": plan["wanted_posts"],
+            "posts_read": report["readings"],
+            "posts_skipped": sum(skipped.values()),
+            **{f"posts_skipped/{reason}": count for reason, count in skipped.items()},
+        }
+    if budget is not None:
+        values |= {
+            "budget/posts_billed_today": budget["posts_today"],
+            "budget/posts_left_today": budget["posts_left_today"],
+            "budget/posts_billed_this_month": budget["posts_this_month"],
+            "budget/posts_left_this_month": budget["posts_left_this_month"],
+            "budget/usd_this_month": budget["usd_this_month"],
+            "budget/projected_month_usd": budget["projected_month_usd"],
+        }
+    if "analytics" in report:
+        values["analytics_status"] = report["analytics"]["status"]
+    for name, limit in report.get("rate_limits", {}).items():
+        values[f"requests_left/{name}"] = limit["remaining"]
+    return metadata.known(values)
+
+
+def _plain(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value if isinstance(value, str | int | float | bool) else dg.MetadataValue.json(value)
         for name, value in report.items()

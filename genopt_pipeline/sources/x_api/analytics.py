@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from genopt_pipeline.core.observations import MetricReading, RejectedRecord, TrackedPost
+from genopt_pipeline.sources.base import WindowNotServableError
 from genopt_pipeline.sources.x_api.client import XApiClient
 from genopt_pipeline.sources.x_api.config import AnalyticsConfig
 from genopt_pipeline.sources.x_api.errors import X_API_ERRORS, XApiRefusedError
@@ -58,14 +59,13 @@ def is_due(config: AnalyticsConfig, ledger: BudgetLedger, now: datetime) -> bool
 
 
 def past_hour(
-    config: AnalyticsConfig,
-    ledger: BudgetLedger,
-    window_start: datetime,
-    window_end: datetime,
-    now: datetime,
+    config: AnalyticsConfig, window_start: datetime, window_end: datetime, now: datetime
 ) -> datetime | None:
-    """The full hour in ``[window_start, window_end)`` that can still be served; else None."""
-    if config.mode == "off" or ledger.analytics.status != "present":
+    """The full hour in ``[window_start, window_end)`` that the endpoint can still give; or None.
+
+    Whether the account has the endpoint is another question.
+    """
+    if config.mode == "off":
         return None
     last = window_end - timedelta(microseconds=1)
     hour = last.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -100,18 +100,34 @@ def read_platform_follows(
 
 
 def read_past_hour(
-    client: XApiClient, posts: Sequence[TrackedPost], gathering: Gathering, *, hour: datetime
+    client: XApiClient,
+    ledger: BudgetLedger,
+    posts: Sequence[TrackedPost],
+    gathering: Gathering,
+    *,
+    hour: datetime,
 ) -> None:
     """Totals of every post as of a past full hour, with ``observed_at`` that hour.
 
     Raises
     ------
+    WindowNotServableError
+        The endpoint is not there any more; that is remembered, so that no past window is asked
+        for again before it is probed anew.
     XApiTransientError, XApiRateLimitedError, XApiRefusedError
         A past window is whole or not at all: it can be asked for again.
     """
     live = [post for post in posts if post.posted_at < hour]
     for chunk in _chunks(live):
-        readings, rejected = _totals(client, chunk, until=hour, observed_at=hour)
+        try:
+            readings, rejected = _totals(client, chunk, until=hour, observed_at=hour)
+        except XApiRefusedError as error:
+            if error.kind not in _ABSENT:
+                raise
+            ledger.learn_analytics("absent", f"{error.kind}: {error}")
+            raise WindowNotServableError(
+                f"X does not serve the past hour {hour:%Y-%m-%d %H:%M} UTC: {error}; it stays a gap"
+            ) from error
         gathering.rejected.extend(rejected)
         for reading in readings:
             gathering.add_reading(reading)

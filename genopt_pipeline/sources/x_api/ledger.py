@@ -100,14 +100,17 @@ class BudgetLedger:
         self._prices = prices
         self._state = _Ledger()
         self._billed: set[str] = set()
+        #: learnt in this window, and true for the next only when its batch is stored
+        self._unconfirmed_newest: str | None = None
+        self._unconfirmed_deleted: set[str] = set()
 
-    def open(self) -> None:
-        """Read the document, settle what a crash left open, and begin a new day if it is one.
+    def look(self) -> None:
+        """Read the document and change nothing: another process may be at work with it.
 
         Raises
         ------
         XApiRefusedError
-            The document is not ours; the message says where it lies.
+            As :meth:`open`.
         """
         document = self._store.get(self._key)
         try:
@@ -119,6 +122,18 @@ class BudgetLedger:
                 kind="state",
             ) from None
         self._billed = set(self._state.billed)
+        self._unconfirmed_newest = None
+        self._unconfirmed_deleted = set()
+
+    def open(self) -> None:
+        """Read the document, settle what a crash left open, and begin a new day if it is one.
+
+        Raises
+        ------
+        XApiRefusedError
+            The document is not ours; the message says where it lies.
+        """
+        self.look()
         if self._state.pending is not None:
             log.warning("a request was cut off; what it could have billed counts as billed")
             self._lose_pending()
@@ -138,7 +153,7 @@ class BudgetLedger:
 
     @property
     def newest_id(self) -> str | None:
-        """The newest post ever seen on the timeline."""
+        """All posts up to this one were shown by the timeline, and are stored."""
         return self._state.newest_id
 
     def is_billed(self, tweet_id: str) -> bool:
@@ -208,17 +223,30 @@ class BudgetLedger:
 
     # -- what was learnt ---------------------------------------------------------------------
 
-    def mark_deleted(self, ids: Iterable[str]) -> None:
-        """These posts are gone and are not asked for again."""
-        today = self._now().date()
-        self._state.deleted.update(dict.fromkeys(ids, today))
-        self._save()
+    def learn_deleted(self, ids: Iterable[str]) -> None:
+        """These posts are gone; they are not asked for again once that is stored."""
+        self._unconfirmed_deleted.update(ids)
 
     def learn_newest(self, ids: Iterable[str]) -> None:
-        """Posts seen on the timeline; ids grow with time."""
-        numbers = [int(tweet) for tweet in (*ids, self._state.newest_id) if tweet is not None]
-        if numbers:
-            self._state.newest_id = str(max(numbers))
+        """The timeline was read down to what was known; ``ids`` is what it showed."""
+        self._unconfirmed_newest = max(
+            (tweet for tweet in (*ids, self._state.newest_id) if tweet is not None),
+            key=int,
+            default=None,
+        )
+
+    def confirm(self) -> None:
+        """The batch is stored: what it showed need not be looked for again.
+
+        A process that dies before this is called makes the next window look again, so that no
+        post and no deletion can fall between the answer and the database.
+        """
+        today = self._now().date()
+        self._state.deleted.update(dict.fromkeys(self._unconfirmed_deleted, today))
+        self._state.newest_id = self._unconfirmed_newest or self._state.newest_id
+        self._unconfirmed_newest = None
+        self._unconfirmed_deleted = set()
+        self._save()
 
     def rate_limit(self, endpoint: str) -> RateLimit | None:
         """What the headers last said of the endpoint."""

@@ -110,7 +110,7 @@ class LiveWindow:
         if not plan.discover:
             return
         sizes = page_sizes(plan.timeline_posts)
-        newest = self._newest_known()
+        newest = self._ledger.newest_id
         since = newest if not sizes else None
         token: str | None = None
         tokens: set[str] = set()
@@ -119,6 +119,8 @@ class LiveWindow:
             size = self._affordable(sizes[number] if number < len(sizes) else PAGE_POSTS_MAX)
             if size < PAGE_POSTS_MIN:
                 gathering.note("timeline", "budget", "the day's budget ends before the timeline")
+                # what lies beyond is given up, or every window would spend its budget on it
+                self._ledger.learn_newest(gathering.shown)
                 return
             page = self._timeline_page(size, since, token, order[covered : covered + size], newest)
             if page is None:
@@ -130,16 +132,20 @@ class LiveWindow:
             stale = 0 if new_posts else stale + 1
             token = page.next_token
             if token is None:
-                gathering.timeline_complete = True
+                self._complete()
                 return
             if token in tokens or repeats or stale >= _STALE_PAGES:
                 gathering.note("timeline", "endless_pages", "the pages repeat; reading stopped")
                 return
             tokens.add(token)
             if number + 1 >= len(sizes) and self._far_enough(page, newest):
-                gathering.timeline_complete = True
+                self._complete()
                 return
         gathering.note("timeline", "endless_pages", "more pages than a timeline has; stopped")
+
+    def _complete(self) -> None:
+        self._gathering.timeline_complete = True
+        self._ledger.learn_newest(self._gathering.shown)
 
     def _timeline_page(
         self,
@@ -176,13 +182,8 @@ class LiveWindow:
             newest is not None and any(int(tweet) <= int(newest) for tweet in page.shown_ids)
         )
         billed = [*page.shown_ids, *(expected if client.maybe_billed else ())]
-        ledger.learn_newest(page.shown_ids)
         ledger.settle_posts(billed, all_new_shown=reached)
         return page
-
-    def _newest_known(self) -> str | None:
-        known = [*self._known, *([self._ledger.newest_id] if self._ledger.newest_id else [])]
-        return max(known, key=int, default=None)
 
     def _far_enough(self, page: PostPage, newest: str | None) -> bool:
         """Whether the pages have reached posts that are known, or too old to be read at all."""
@@ -231,7 +232,7 @@ class LiveWindow:
             for tweet in gone:
                 gathering.mark_deleted(tweet, *self._known[tweet])
             if gone:
-                ledger.mark_deleted(gone)
+                ledger.learn_deleted(gone)
             for tweet, reason in page.refused.items():
                 if reason == "field-unauthorized" and not public_only and tweet in asked:
                     hidden.append(tweet)

@@ -12,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -96,11 +97,20 @@ class XApiSource:
         self._client.close()
 
     def can_serve(self, window_start: datetime, window_end: datetime, *, now: datetime) -> bool:
-        """The window is the present one, or holds a full hour that analytics can still give."""
+        """The window is the present one, or holds a full hour that analytics can still give.
+
+        Sends and changes nothing, so that a sensor may ask while a window is being collected.
+        """
         if window_start <= now < window_end:
             return True
-        self._ledger.open()
-        return self._past_hour(window_start, window_end, now) is not None
+        if self._past_hour(window_start, window_end, now) is None:
+            return False
+        self._ledger.look()
+        return self._ledger.analytics.status == "present" and not self._rests(now)
+
+    def stored(self) -> None:
+        """The last batch is in the database: what it showed need not be looked for again."""
+        self._ledger.confirm()
 
     def collect(self, request: CollectRequest) -> CollectedBatch:
         """Observe the account in the request's window.
@@ -219,8 +229,7 @@ class XApiSource:
                 }
                 for name, rate in self._ledger.rates().items()
             },
-            "posts_billed_today": self._ledger.posts_today,
-            "usd_this_month": round(self._ledger.usd_this_month, 6),
+            "budget": self._budget(plan),
             "analytics": {
                 "mode": self._config.analytics.mode,
                 "status": known.status,
@@ -239,13 +248,37 @@ class XApiSource:
             report=report,
         )
 
+    def _budget(self, plan: PollPlan | None) -> dict[str, Any]:
+        """What was spent up to now, what is left, and what the month is going to cost."""
+        polling, spent = self._config.polling, self._ledger.budget_state()
+        per_day, per_month = polling.posts_per_utc_day, polling.posts_per_month
+        return {
+            "posts_today": spent.posts_today,
+            "posts_per_utc_day": per_day,
+            "posts_left_today": None if per_day is None else max(per_day - spent.posts_today, 0),
+            "posts_this_month": spent.posts_this_month,
+            "posts_per_month": per_month,
+            "posts_left_this_month": (
+                None if per_month is None else max(per_month - spent.posts_this_month, 0)
+            ),
+            "usd_this_month": round(spent.usd_this_month, 6),
+            "projected_month_usd": (
+                None if plan is None else round(plan.projection.projected_usd, 4)
+            ),
+            "prices_usd": asdict(polling.prices),
+        }
+
     # -- blocks ------------------------------------------------------------------------------
+
+    def _rests(self, now: datetime) -> bool:
+        blocked = self._ledger.blocked
+        if blocked is None or (blocked.until is not None and now >= blocked.until):
+            return False
+        return now < blocked.next_probe_at
 
     def _rest_if_blocked(self, now: datetime) -> None:
         blocked = self._ledger.blocked
-        if blocked is None or (blocked.until is not None and now >= blocked.until):
-            return
-        if now >= blocked.next_probe_at:
+        if blocked is None or not self._rests(now):
             return
         until = "" if blocked.until is None else f", at the latest until {blocked.until:%Y-%m-%d}"
         raise XApiRefusedError(
@@ -289,12 +322,11 @@ class XApiSource:
     ) -> datetime | None:
         if window_end > now:
             return None
-        config = self._config.analytics
-        return analytics.past_hour(config, self._ledger, window_start, window_end, now)
+        return analytics.past_hour(self._config.analytics, window_start, window_end, now)
 
     def _collect_past(self, request: CollectRequest, now: datetime) -> CollectedBatch:
         hour = self._past_hour(request.window_start, request.window_end, now)
-        if hour is None:
+        if hour is None or self._ledger.analytics.status != "present":
             raise WindowNotServableError(
                 f"the window {_span(request)} is not the present one, and X cannot say what was "
                 f"true then (analytics: {self._ledger.analytics.status}; it can give windows that "
@@ -303,7 +335,7 @@ class XApiSource:
         self._rest_if_blocked(now)
         self._client.begin_window(self._monotonic() + self._config.limits.collect_seconds)
         gathering = Gathering()
-        analytics.read_past_hour(self._client, request.tracked, gathering, hour=hour)
+        analytics.read_past_hour(self._client, self._ledger, request.tracked, gathering, hour=hour)
         self._ledger.close()
         return self._batch(request, gathering, None)
 
