@@ -59,7 +59,7 @@ def make_sensors(jobs: Jobs) -> list[dg.SensorDefinition]:
     @dg.sensor(
         name="fill_gaps",
         jobs=jobs.all,
-        minimum_interval_seconds=120,
+        minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for windows of the last days that were missed: those that the source "
         "can still serve, and those whose data are there but were not worked on.",

@@ -26,7 +26,7 @@ from genopt_pipeline.store.server import psql_url
 ROOT = Path(genopt_pipeline.__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BIN = Path(sys.executable).parent
-WAIT_SECONDS = 180
+WAIT_SECONDS = 600
 
 
 def free_port():
@@ -179,8 +179,8 @@ def test_a_person_finds_the_graph_and_starts_a_backfill_in_the_ui(deployment):
             ],
         )
         page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+        page.set_default_timeout(240_000)
+        expect.set_options(timeout=240_000)
         page.goto(f"http://127.0.0.1:{port}/asset-groups", wait_until="domcontentloaded")
         for group in ("ingestion", "attribution", "performance", "optimization", "monitoring"):
             expect(page.get_by_text(group, exact=True).first).to_be_visible()
