@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from sqlalchemy import text
 
-from genopt_pipeline.defs import history
+from genopt_pipeline.defs import collect, history, steps
 from genopt_pipeline.defs.build import build_defs, make_pipeline
 from genopt_pipeline.defs.instance import storage_url
-from genopt_pipeline.defs.partitions import key_of
+from genopt_pipeline.defs.partitions import TEN_MINUTES, TWO_HOURS, key_of, windows
 from genopt_pipeline.defs.sensors import RANGE_END, RANGE_START
-from genopt_pipeline.store import server
+from genopt_pipeline.store import performance, server
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
 
@@ -104,6 +104,23 @@ TABLES = {
 def everything(installation):
     """All that an account has, to compare states."""
     return {table: installation.rows(table, order) for table, order in TABLES.items()}
+
+
+def work_through(pipeline, start, end):
+    """What the runs of ``[start, end)`` would store, measured at its end; without Dagster."""
+    account = pipeline.settings.account
+    collect.collect_windows(pipeline, account, list(windows(start, end, TEN_MINUTES)))
+    for window_start, window_end in windows(start, end, TWO_HOURS):
+        with pipeline.write() as connection:
+            steps.delta_step(connection, account, window_start, window_end)
+    with pipeline.read() as connection:
+        inputs = steps.read_attribution_inputs(connection, account, start, end)
+    for window_start, window_end in windows(start, end, TWO_HOURS):
+        with pipeline.write() as connection:
+            steps.attribution_step(connection, account, window_start, window_end, inputs)
+    with pipeline.write() as connection:
+        steps.performance_step(connection, account, pipeline.settings, end)
+        performance.refresh_life_time(connection, account, estimator=pipeline.settings.estimator)
 
 
 def hours(count):

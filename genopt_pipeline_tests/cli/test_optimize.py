@@ -1,0 +1,90 @@
+"""``genopt optimize``: a dry run writes nothing at all, and a run does what the dry run showed."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from genopt_pipeline.defs.build import make_pipeline
+from genopt_pipeline_tests.cli.virtual import VirtualCli
+from genopt_pipeline_tests.scenario import START, Clock, work_through
+
+NOW = START + timedelta(days=3, minutes=13)
+
+
+@pytest.fixture
+def clock():
+    return Clock(NOW)
+
+
+@pytest.fixture
+def genopt(make_settings, clock, monkeypatch, capsys):
+    settings = make_settings(start=START, policy="exponential")
+    work_through(make_pipeline(settings, clock=clock), START, START + timedelta(days=3))
+    return VirtualCli(settings, monkeypatch, capsys, clock)
+
+
+def dump(url):
+    """Every row of every table, every sequence, and the name of every other relation."""
+    engine = create_engine(url)
+    found = {}
+    with engine.connect() as connection:
+        relations = connection.execute(
+            text("""
+                SELECT n.nspname, c.relname, c.relkind FROM pg_class c
+                  JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
+            """)
+        ).all()
+        for schema, name, kind in relations:
+            place = f'"{schema}"."{name}"'
+            columns = "last_value, is_called" if kind == "S" else "t::text"
+            rows = (
+                connection.execute(text(f"SELECT {columns} FROM {place} t")).all()
+                if kind in "rpS"
+                else []
+            )
+            found[place, kind] = sorted(map(str, rows))
+    engine.dispose()
+    return found
+
+
+def test_a_dry_run_writes_nothing_at_all_and_shows_what_a_run_then_does(genopt, database):
+    before = dump(database)
+    assert sum(map(len, before.values())) > 1000
+    shown = genopt("optimize", "--dry-run")
+    out, _, code = genopt.raw("optimize", "--dry-run", "--force")
+    assert code == 0
+    assert "dry run" in out
+    assert dump(database) == before
+
+    assert shown["decision"] == "proposed"
+    assert shown["published"] is None
+    assert shown["changes"]
+    done = genopt("optimize")
+    assert done["published"]["outcome"] == "published"
+    assert done["weights"] == shown["weights"]
+    events = genopt("history", "--limit", "50")
+    update = next(event for event in events if event["event_type"] == "weight_update")
+    assert {change["generator"]: change["new_weight"] for change in update["changes"]} == {
+        change["generator"]: change["new_weight"] for change in shown["changes"]
+    }
+    written = [event["event_type"] for event in events[1:-1]]
+    assert sorted(written) == sorted(item["event_type"] for item in shown["episodes"])
+    assert update["execution_time_ms"] > 0
+    assert dump(database) != before
+
+
+def test_a_window_is_published_once_and_never_over_a_change_made_by_hand(genopt, clock):
+    genopt("set-weight", "coach", "0.2", "--reason", "a hunch")
+    error = genopt("optimize", code=1)
+    assert "the weights changed (version 2)" in error
+    assert error.count("\n") == 1
+    clock.at += timedelta(hours=6)
+    skipped = genopt("optimize")
+    assert skipped["decision"] == "skipped"
+    assert "did not run" in skipped["reason"]
+    forced = genopt("optimize", "--force")
+    assert forced["published"]["outcome"] == "published"
+    assert forced["weights"]["coach"] < 0.2
+    assert genopt("optimize", "--force")["published"]["outcome"] == "nothing"
