@@ -19,10 +19,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from genopt_pipeline.core.appraisal import Appraisal
+from genopt_pipeline.core.evaluation import Uplift
 from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.report.sparkline import sparkline
 
 UNKNOWN: Final = "–"
+SIMULATED_ACCOUNT: Final = "a simulated account: no number here was measured on a real one"
 _TREND_MARKS: Final = {"improving": "↑", "stable": "→", "declining": "↓"}
 _TIER_STYLES: Final = {
     "viral": "bold magenta",
@@ -60,11 +63,21 @@ class GeneratorLine:
     rank: int | None = None
     trend: str | None = None
     history: Sequence[float | None] = ()
+    relative_tier: str | None = None
+    engagement_rate: float | None = None
+    viral_posts: int | None = None
+    failed_posts: int | None = None
+    total_posts: int | None = None
+    total_impressions: int | None = None
+    total_f_per_1k: float | None = None
 
 
 @dataclass(frozen=True)
 class DashboardView:
-    """What the dashboard shows. ``error`` is why figures could not be read, if they could not."""
+    """What the dashboard shows. ``error`` is why figures could not be read, if they could not.
+
+    ``top`` and ``bottom`` are performers with their F/1K; ``simulated`` whether the account is.
+    """
 
     account: str
     as_of: datetime | None = None
@@ -80,11 +93,20 @@ class DashboardView:
     latest_event: Mapping[str, Any] | None = None
     quarantined: int | None = None
     error: str | None = None
+    top: tuple[str, float] | None = None
+    bottom: tuple[str, float] | None = None
+    health: HealthReport | None = None
+    appraisal: Appraisal | None = None
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
 class ExplainView:
-    """What is shown of one generator: facts in order, reasons in words, histories, changes."""
+    """What is shown of one generator: facts in order, reasons in words, histories, changes.
+
+    ``lookbacks`` are rows of ``generator_performance_history`` with ``lookback``; ``posts`` have
+    posted_at, decision_id, impressions, attributed, attributed_sd and platform.
+    """
 
     generator_name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +114,10 @@ class ExplainView:
     f_per_1k_history: Sequence[float | None] = ()
     weight_history: Sequence[float | None] = ()
     changes: Sequence[Mapping[str, Any]] = ()
+    lookbacks: Sequence[Mapping[str, Any]] = ()
+    posts: Sequence[Mapping[str, Any]] = ()
+    posts_left_out: int = 0
+    posts_days: float | None = None
 
 
 def plain(value: Any) -> Text:
@@ -137,8 +163,15 @@ def dashboard(view: DashboardView) -> RenderableType:
         f"{number(view.followers_gained, ',.1f')} followers, "
         f"F/1K {rate(view.f_per_1k)} ({view.estimator})"
     )
-    parts: list[RenderableType] = [head, totals, _generator_table(view.generators)]
-    if not view.generators:
+    parts: list[RenderableType] = [head]
+    if view.simulated:
+        parts.append(Text(SIMULATED_ACCOUNT, "yellow"))
+    if view.health is not None:
+        parts.append(_health_line(view.health))
+    parts += [totals, *_performers(view), _generator_table(view.generators)]
+    if view.generators:
+        parts.append(_detail_table(view.generators, view.period))
+    else:
         parts.append(Text("no generator is registered yet: run `genopt migrate`", "yellow"))
     marks = _legend(view.generators)
     if marks:
@@ -147,9 +180,245 @@ def dashboard(view: DashboardView) -> RenderableType:
         parts.append(Text(f"{view.quarantined} records in quarantine", "yellow"))
     if view.alerts:
         parts.append(alerts(view.alerts))
+    if view.appraisal is not None:
+        parts.append(appraisal(view.appraisal))
     if view.latest_event is not None:
         parts.append(history([view.latest_event]))
     return Group(*parts)
+
+
+def _health_line(report: HealthReport) -> Text:
+    """The verdict, and every check that is not healthy in a few words."""
+    said = Text.assemble("health: ", (report.status, _STATUS_STYLES[report.status]))
+    bad = [c for c in report.checks if c.status in {"degraded", "critical"}]
+    for check in bad[:3]:
+        said.append_text(Text.assemble("; ", plain(f"{check.name}: {check.reason}")))
+    if bad:
+        said.append(" (`genopt health` says more)", "dim")
+    return said
+
+
+def _performers(view: DashboardView) -> list[RenderableType]:
+    if view.top is None or view.bottom is None:
+        return []
+    (best, high), (worst, low) = view.top, view.bottom
+    return [
+        Text.assemble(
+            "top ",
+            (plain(best).plain, "green"),
+            f" {rate(high)}, bottom ",
+            (plain(worst).plain, "yellow"),
+            f" {rate(low)}",
+        )
+    ]
+
+
+def appraisal(found: Appraisal) -> RenderableType:
+    """Return what the weights are worth, by every way of knowing."""
+    table = _table(
+        "weights",
+        "from posts",
+        "90 %",
+        "by the model",
+        "90 %",
+        "over default",
+        right=(1, 2, 3, 4, 5),
+    )
+    for worth in found.worths:
+        table.add_row(
+            worth.name.replace("_", " "),
+            rate(worth.off_policy.f_per_1k),
+            between(worth.off_policy.low, worth.off_policy.high),
+            rate(worth.model.f_per_1k),
+            between(worth.model.low, worth.model.high),
+            number(worth.over_default.gain, "+.1%"),
+        )
+    lines: list[RenderableType] = [
+        Text(
+            f"F/1K that weights would earn; from the {found.as_drawn.posts:,d} posts of "
+            f"{found.days:g} days that were drawn with a known probability"
+        ),
+        table,
+        Text(f"learning over the holdout: {uplift(found.holdout)}"),
+        _draw_line(found),
+    ]
+    price = prices(found.prices)
+    if price is not None:
+        lines.append(Text(price))
+    return Group(*lines)
+
+
+def prices(found: Mapping[str, float | None] | None) -> str | None:
+    """What the guards cost, in words; None where it is not known."""
+    known = {name: value for name, value in (found or {}).items() if value is not None}
+    kinds = [
+        f"{name} {rate(known[name])}" for name in ("floor", "cap", "locks", "step") if name in known
+    ]
+    return f"price of the guards in F/1K: {', '.join(kinds)}" if kinds else None
+
+
+def uplift(found: Uplift) -> str:
+    """A gain with its interval, or why there is none."""
+    if found.gain is None or found.low is None or found.high is None:
+        return f"{UNKNOWN} ({found.holdout_posts} measured posts are held out)"
+    return (
+        f"{found.gain:+.0%} (90 % {found.low:+.0%} to {found.high:+.0%}), {found.posts:,d} posts "
+        f"against {found.holdout_posts:,d}"
+    )
+
+
+def _draw_line(found: Appraisal) -> Text:
+    ratio = found.draws.ratio
+    if found.draws.is_mismatch:
+        names = (
+            f", drawn at probability 0: {', '.join(ratio.impossible)}" if ratio.impossible else ""
+        )
+        return Text.assemble(
+            ("the engine does not draw by the weights", "bold red"),
+            f" (p {number(ratio.p_value, '.2g')}{plain(names).plain})",
+        )
+    said = "too few posts" if ratio.p_value is None else f"p {ratio.p_value:.2g}"
+    return Text(f"draw against weights: {said}, {ratio.posts:,d} posts")
+
+
+def between(low: Any, high: Any) -> str:
+    """An interval of rates, or an en dash."""
+    return UNKNOWN if number(low) == UNKNOWN else f"{rate(low)}…{rate(high)}"
+
+
+def simulation(
+    results: Sequence[Mapping[str, Any]], *, days: Sequence[int], told: str
+) -> RenderableType:
+    """Return a table a world: share captured at each of ``days``, F/1K at the last.
+
+    ``results`` are the rows of ``SimulationResult.to_json``.
+    """
+    parts: list[RenderableType] = [
+        Text("simulated accounts: no number here was measured on a real one", "yellow"),
+        Text(told),
+        Text("share captured of the gap between equal weights and the oracle, [95 % interval]"),
+    ]
+    by_place = {(row["world"], row["policy"], row["day"]): row for row in results}
+    worlds = list(dict.fromkeys(row["world"] for row in results))
+    policies = list(dict.fromkeys(row["policy"] for row in results))
+    columns = [f"{day} days" for day in days]
+    last = len(columns) + 1
+    for world in worlds:
+        table = _table(
+            str(world),
+            *columns,
+            "F/1K",
+            "in the end",
+            "over equal",
+            right=tuple(range(1, last + 3)),
+        )
+        for policy in policies:
+            rows = [by_place[world, policy, day] for day in days]
+            table.add_row(
+                plain(policy),
+                *(_share(row) for row in rows),
+                rate(rows[-1]["f_per_1k"]),
+                rate(rows[-1]["f_per_1k_week"]),
+                number(rows[-1]["over_uniform"], "+.0%"),
+            )
+        parts.append(table)
+    return Group(*parts)
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    if number(row["captured"]) == UNKNOWN:
+        return UNKNOWN
+    return f"{row['captured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def backtest(found: Mapping[str, Any]) -> RenderableType:
+    """Return a replay: the path of the weights and what they would have been worth."""
+    path = found["path"]
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (f"replay of {found['policy']}", "bold"),
+            f", account {plain(found['account']).plain}, {found['from'][:16]} to "
+            f"{found['to'][:16]} UTC, {found['windows']} windows of {found['every_hours']:g} h, "
+            f"{found['posts']:,d} posts, {found['skipped']} windows without a change",
+        )
+    ]
+    if found["simulated"]:
+        parts.append(Text(SIMULATED_ACCOUNT, "yellow"))
+    if found["first_skip"]:
+        parts.append(Text.assemble("first window without a change: ", plain(found["first_skip"])))
+    weights = _table(
+        "generator", "first", "last", "in force then", "default", "over time", right=(1, 2, 3, 4)
+    )
+    default = next(v["mean_weights"] for v in found["values"] if v["name"] == "default")
+    final = path[-1]["weights"]
+    for name in sorted(found["generators"], key=lambda g: (-final[g], g)):
+        line = [entry["weights"][name] for entry in path]
+        weights.add_row(
+            _short(name),
+            number(line[0], ".4f"),
+            number(line[-1], ".4f"),
+            number(path[-1]["in_force"].get(name), ".4f"),
+            number(default.get(name), ".4f"),
+            sparkline(_thinned(line, 16), 16),
+        )
+    parts.append(weights)
+    values = _table(
+        "weights",
+        "from posts",
+        "90 %",
+        "by the model",
+        "90 %",
+        "replay over it",
+        right=(1, 2, 3, 4, 5),
+    )
+    for value in found["values"]:
+        gain = value["replayed_over"]["gain"]
+        values.add_row(
+            value["name"].replace("_", " "),
+            rate(value["off_policy"]["f_per_1k"]),
+            between(value["off_policy"]["low"], value["off_policy"]["high"]),
+            rate(value["model"]["f_per_1k"]),
+            between(value["model"]["low"], value["model"]["high"]),
+            UNKNOWN if value["name"] == "replayed" else number(gain, "+.1%"),
+        )
+    drawn = found["as_drawn"]
+    values.add_row(
+        "as drawn",
+        rate(drawn["f_per_1k"]),
+        between(drawn["low"], drawn["high"]),
+        UNKNOWN,
+        UNKNOWN,
+        UNKNOWN,
+    )
+    parts += [Text("F/1K"), values]
+    if not drawn["posts"]:
+        parts.append(
+            Text(
+                "nothing from posts: the probabilities with which these posts were drawn, or "
+                "their results, are not known",
+                "yellow",
+            )
+        )
+    parts.append(
+        Text(
+            "The model judges by posts that the policy learned from, which is kind to the replay.",
+            "dim",
+        )
+    )
+    parts += [Text.assemble("warning: ", plain(warning)) for warning in found["warnings"][:5]]
+    return Group(*parts)
+
+
+def _thinned(values: Sequence[float | None], count: int) -> list[float | None]:
+    """At most ``count`` of the values, evenly spaced, the last of them included."""
+    if len(values) <= count:
+        return list(values)
+    return [values[round((k + 1) * len(values) / count) - 1] for k in range(count)]
+
+
+def _short(name: str, width: int = 17) -> str:
+    text = plain(name).plain
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def health(report: HealthReport) -> RenderableType:
@@ -218,6 +487,10 @@ def explain(view: ExplainView) -> RenderableType:
         facts.add_row("weight over time", sparkline(view.weight_history, 40))
     parts: list[RenderableType] = [Text(plain(view.generator_name).plain, "bold"), facts]
     parts += [Text.assemble("• ", plain(reason)) for reason in view.reasons]
+    if view.lookbacks:
+        parts.append(_lookback_table(view.lookbacks))
+    if view.posts_days is not None:
+        parts.append(_posts_table(view))
     if view.changes:
         table = _table("time (UTC)", "old", "new", "reason", right=(1, 2), flexible=(3,))
         for change in view.changes:
@@ -262,6 +535,102 @@ def import_summary(summary: Mapping[str, Any], *, limit: int = 20) -> Renderable
     return Group(head, counts, table, *more)
 
 
+def _lookback_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(
+        "last",
+        "posts",
+        "followers",
+        "F/1K",
+        "90 %",
+        "tier",
+        "against mean",
+        "rank",
+        "trend",
+        right=(1, 2, 3, 4, 7),
+    )
+    for row in rows:
+        trend = row.get("trend")
+        tier, relative = row.get("tier"), row.get("relative_tier")
+        table.add_row(
+            str(row["lookback"]),
+            number(row.get("posts_count"), "d"),
+            number(row.get("followers_gained"), ",.1f"),
+            rate(row.get("f_per_1k")),
+            between(row.get("f_per_1k_low"), row.get("f_per_1k_high")),
+            Text(tier or UNKNOWN, _TIER_STYLES.get(tier or "", "")),
+            relative or UNKNOWN,
+            number(row.get("rank"), "d"),
+            _TREND_MARKS.get(trend or "", "?" if trend else UNKNOWN),
+        )
+    return table
+
+
+def _posts_table(view: ExplainView) -> RenderableType:
+    title = Text(f"posts of the last {view.posts_days:g} days, followers by both counts")
+    if not view.posts:
+        return Group(title, Text("none"))
+    table = _table(
+        "posted (UTC)",
+        "post",
+        "impr.",
+        "attributed",
+        "±",
+        "platform",
+        right=(2, 3, 4, 5),
+        flexible=(1,),
+    )
+    for post in view.posts:
+        table.add_row(
+            _moment(post.get("posted_at")),
+            plain(post["decision_id"]),
+            number(post.get("impressions"), ",.0f"),
+            number(post.get("attributed"), ".1f"),
+            number(post.get("attributed_sd"), ".1f"),
+            number(post.get("platform"), ".0f"),
+        )
+    left = [Text(f"… and {view.posts_left_out} older")] if view.posts_left_out else []
+    return Group(title, table, *left)
+
+
+def _detail_table(lines: Sequence[GeneratorLine], period: str) -> Table:
+    """What the first table has no room for: the relative tier, the posts, and the life-time."""
+    table = _table(
+        f"last {period}",
+        "against mean",
+        "engaged",
+        "viral",
+        "failed",
+        "all posts",
+        "impr.",
+        "F/1K",
+        right=(2, 3, 4, 5, 6, 7),
+    )
+    for line in _in_order(lines):
+        relative = line.relative_tier
+        table.add_row(
+            _short(line.generator_name),
+            Text(relative or UNKNOWN, _TIER_STYLES.get(relative or "", "")),
+            number(line.engagement_rate, ".2%"),
+            number(line.viral_posts, "d"),
+            number(line.failed_posts, "d"),
+            number(line.total_posts, "d"),
+            _count(line.total_impressions),
+            rate(line.total_f_per_1k),
+        )
+    return table
+
+
+def _count(value: Any) -> str:
+    """A count in at most eight characters."""
+    if number(value) == UNKNOWN or float(value) < 10_000_000:
+        return number(value, ",.0f")
+    return f"{float(value):.2e}"
+
+
+def _in_order(lines: Sequence[GeneratorLine]) -> list[GeneratorLine]:
+    return sorted(lines, key=lambda line: (line.rank is None, line.rank or 0, line.generator_name))
+
+
 def _generator_table(lines: Sequence[GeneratorLine]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("#", justify="right", width=3)
@@ -271,10 +640,7 @@ def _generator_table(lines: Sequence[GeneratorLine]) -> Table:
     table.add_column("tier", no_wrap=True, min_width=9)
     table.add_column("", width=1)
     table.add_column("over time", width=9)
-    known_last = sorted(
-        lines, key=lambda line: (line.rank is None, line.rank or 0, line.generator_name)
-    )
-    for line in known_last:
+    for line in _in_order(lines):
         mark = ("L" if line.locked else "") + _STATUS_MARKS.get(line.status, "")
         name = plain(line.generator_name).plain
         interval = UNKNOWN

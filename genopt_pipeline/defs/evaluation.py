@@ -5,7 +5,7 @@ Without Dagster, and without writing: assets, checks, commands and the report al
 
 import bisect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,10 +15,12 @@ from sqlalchemy import Connection
 from genopt_pipeline.core import appraisal, backtest, policies
 from genopt_pipeline.core.appraisal import EVALUATION_DAYS, Appraisal, DrawCheck
 from genopt_pipeline.core.generators import DRAWN_STATUSES
+from genopt_pipeline.defs import steps
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import evaluation as store
 from genopt_pipeline.store import performance as performance_store
 from genopt_pipeline.store import posts as post_store
+from genopt_pipeline.store import snapshots
 from genopt_pipeline.store import weights as weight_store
 
 #: Columns of the table that the UI and the report show of an appraisal.
@@ -141,7 +143,99 @@ class Replay:
     every: timedelta
     config: policies.OptimizerConfig
     posts: int
-    in_force: tuple[tuple[datetime, Mapping[str, float]], ...]
+    in_force: tuple[Mapping[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: settings, values, and the path of the weights; what is unknown is None."""
+        proposals = self.result.proposals
+        first = proposals[0]
+        return {
+            "policy": self.config.policy,
+            "from": self.start.isoformat(),
+            "to": self.end.isoformat(),
+            "every_hours": self.every.total_seconds() / 3600,
+            "settings": {
+                "step": self.config.guards.step,
+                "floor": self.config.guards.floor,
+                "cap": self.config.guards.cap,
+                "exploration": self.config.exponential.exploration
+                if self.config.policy == "exponential"
+                else self.config.thompson.exploration,
+                "window_days": self.config.window_days,
+                "min_posts": self.config.min_posts_window,
+            },
+            "posts": self.posts,
+            "windows": len(proposals),
+            "skipped": sum(proposal.decision == "skipped" for proposal in proposals),
+            "first_skip": next(
+                (proposal.reason for proposal in proposals if proposal.decision == "skipped"), None
+            ),
+            "warnings": list(dict.fromkeys(w for p in proposals for w in p.warnings)),
+            "as_drawn": policies.jsonable(asdict(self.result.logged)),
+            "values": policies.jsonable(
+                [asdict(weighting) for weighting in self.result.weightings]
+            ),
+            "generators": sorted(first.weights),
+            "path": [
+                {
+                    "as_of": proposal.as_of.isoformat(),
+                    "decision": proposal.decision,
+                    "reason": proposal.reason,
+                    "weights": proposal.weights,
+                    "in_force": dict(in_force),
+                }
+                for proposal, in_force in zip(proposals, self.in_force, strict=True)
+            ],
+        }
+
+
+def replay_config(
+    settings: Settings,
+    *,
+    policy: policies.PolicyName | None = None,
+    step: float | None = None,
+    exploration: float | None = None,
+    window_days: float | None = None,
+    min_posts: int | None = None,
+    floor: float | None = None,
+    cap: float | None = None,
+) -> policies.OptimizerConfig:
+    """The settings in force with what is given in their place.
+
+    Raises
+    ------
+    ProposalInputError, GuardError
+        A value outside its range.
+    """
+    config = steps.optimizer_config(settings)
+    guards = {"step": step, "floor": floor, "cap": cap}
+    given = {name: value for name, value in guards.items() if value is not None}
+    config = replace(config, guards=replace(config.guards, **given))
+    if exploration is not None:
+        config = replace(
+            config,
+            exponential=replace(config.exponential, exploration=exploration),
+            thompson=replace(config.thompson, exploration=exploration),
+        )
+    return replace(
+        config,
+        policy=config.policy if policy is None else policy,
+        window_days=config.window_days if window_days is None else window_days,
+        min_posts_window=config.min_posts_window if min_posts is None else min_posts,
+    )
+
+
+def replayable(
+    connection: Connection, account_id: str, now: datetime
+) -> tuple[datetime, datetime] | None:
+    """Six-hour boundaries around the account's posts, at most up to ``now``; None without posts."""
+    span = store.post_span(connection, account_id)
+    if span is None:
+        return None
+    cycle = snapshots.CYCLE
+    start = snapshots.current_window(span[0])[1]
+    end = snapshots.current_window(span[1] + cycle)[1]
+    return start, min(end, snapshots.current_window(now)[1])
 
 
 def replay(
@@ -196,5 +290,5 @@ def replay(
         every,
         config,
         posts=int(history.loc[history["posted_at"] >= pd.Timestamp(start), "post_id"].nunique()),
-        in_force=tuple((proposal.as_of, in_force(proposal.as_of)) for proposal in result.proposals),
+        in_force=tuple(in_force(proposal.as_of) for proposal in result.proposals),
     )

@@ -5,6 +5,7 @@ in its title what it shows and in its axes the units. Unknown values are gaps, n
 without rows give a figure that says so.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -213,6 +214,73 @@ def attribution_over_time(windows: pd.DataFrame) -> go.Figure:
     figure.update_layout(barmode="relative", hovermode="x unified")
     figure.update_yaxes(title="followers a window")
     return _styled(figure, "Where followers came from", height=360)
+
+
+def captured_over_time(results: pd.DataFrame) -> go.Figure:
+    """Return the share of the possible gain that each policy captured by each day, by world.
+
+    Parameters
+    ----------
+    results
+        world, policy, day, captured, low, high: the frame of ``sandbox.simulate``, without worlds
+        in which there is nothing to capture.
+    """
+    known = results[results["captured"].notna()]
+    if known.empty:
+        return _empty("Share captured", "in these worlds there is nothing to capture")
+    worlds = list(dict.fromkeys(known["world"]))
+    columns = min(len(worlds), 3)
+    rows = math.ceil(len(worlds) / columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        shared_yaxes=True,
+        subplot_titles=[_text(world) for world in worlds],
+        vertical_spacing=min(0.35 / rows, 0.16),
+        horizontal_spacing=0.04,
+    )
+    policies = list(dict.fromkeys(known["policy"]))
+    for index, (world, policy) in enumerate(itertools.product(worlds, policies)):
+        one = known[(known["world"] == world) & (known["policy"] == policy)].sort_values("day")
+        position, number = divmod(index, len(policies))
+        place: dict[str, Any] = {"row": position // columns + 1, "col": position % columns + 1}
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        days = one["day"].tolist()
+        figure.add_trace(
+            go.Scatter(
+                x=days + days[::-1],
+                y=[*one["high"], *one["low"][::-1]],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.15,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=policy,
+            ),
+            **place,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=days,
+                y=_values(one["captured"]),
+                mode="lines",
+                line={"color": colour, "width": 2},
+                name=_text(policy),
+                legendgroup=policy,
+                showlegend=position == 0,
+                hovertemplate="day %{x}: %{y:.2f}",
+            ),
+            **place,
+        )
+    # the first days are noise about nothing: they must not set the scale
+    figure.update_yaxes(range=[-0.3, 1.1], tickformat=".0%")
+    figure.update_xaxes(title="day")
+    return _styled(
+        figure,
+        "Share of the gap between equal weights and the oracle, from the start to each day",
+        height=140 + 260 * rows,
+    )
 
 
 def _styled(figure: go.Figure, title: str, *, height: int) -> go.Figure:

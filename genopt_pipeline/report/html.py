@@ -11,7 +11,7 @@ table, so nothing is lost without JavaScript or for those who cannot see the cha
 import base64
 import hashlib
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -23,6 +23,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from genopt_pipeline.core.alerts import Alert
+from genopt_pipeline.core.appraisal import Appraisal
 from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.core.performance import account_totals
 from genopt_pipeline.report import charts
@@ -40,7 +41,7 @@ for (const block of document.querySelectorAll('script[type="application/json"]')
 """
 
 _NO_SCRIPT: Final = (
-    "<noscript><p>The charts need JavaScript; the tables below them hold the same figures.</p>"
+    "<noscript><p>The charts need JavaScript; the tables hold their figures.</p>"
     "</noscript>"
 )
 
@@ -86,6 +87,8 @@ class ReportData:
         The health report, open alerts, latest events (rows of ``optimization_events``).
     explanations
         Why each generator has its weight, in words.
+    appraisal
+        What the weights are worth, by every way of knowing; None: not shown.
     notes
         What the reader must know of these figures, such as a source that is simulated.
     """
@@ -105,6 +108,7 @@ class ReportData:
     alerts: Sequence[Alert] = ()
     events: Sequence[Mapping[str, Any]] = ()
     explanations: Mapping[str, str] | None = None
+    appraisal: Appraisal | None = None
     notes: Sequence[str] = ()
 
 
@@ -114,22 +118,27 @@ def render_report(data: ReportData) -> str:
     The same data give the same page, byte for byte.
     """
     sections = [_health(data), _alerts(data), _performance(data), *_charts(data)]
-    sections += [_lookbacks(data), _explanations(data), _events(data)]
-    scripts = (get_plotlyjs(), _START_CHARTS)
-    title = f"genopt report, account {_escape(data.account)}"
+    sections += [_lookbacks(data), _explanations(data), _appraisal(data), _events(data)]
     notes = "".join(f"<p><strong>Note:</strong> {_escape(note)}</p>" for note in data.notes)
+    return page(
+        f"genopt report, account {data.account}",
+        f"Account {data.account}",
+        [_as_of(data), notes, _totals(data), *sections],
+    )
+
+
+def page(title: str, heading: str, parts: Sequence[str]) -> str:
+    """Return an offline page of parts that are HTML already; title and heading are text."""
+    scripts = (get_plotlyjs(), _START_CHARTS)
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>",
-            f"<h1>Account {_escape(data.account)}</h1>",
-            _as_of(data),
-            notes,
+            f"<title>{_escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>",
+            f"<h1>{_escape(heading)}</h1>",
             _NO_SCRIPT,
-            _totals(data),
-            *(section for section in sections if section),
+            *(part for part in parts if part),
             "</main>",
             *(f"<script>{script}</script>" for script in scripts),
             "</body>\n</html>\n",
@@ -268,6 +277,71 @@ def _explanations(data: ReportData) -> str:
     return _section("Why these weights", _table("Reasons", ["Generator", "Reason"], rows))
 
 
+_WORTHS: Final = {
+    "in_force": "in force",
+    "proposed": "proposed",
+    "shadow": "the other policy's",
+    "default": "default",
+}
+
+
+def _appraisal(data: ReportData) -> str:
+    found = data.appraisal
+    if found is None:
+        return ""
+    rows = [
+        [
+            f'<th scope="row">{_escape(_WORTHS.get(worth.name, worth.name))}</th>',
+            *(
+                f'<td class="n">{cell}</td>'
+                for cell in (
+                    _number(worth.off_policy.f_per_1k),
+                    _between(worth.off_policy.low, worth.off_policy.high),
+                    _number(worth.model.f_per_1k),
+                    _between(worth.model.low, worth.model.high),
+                    _number(worth.over_default.gain, "+.0%"),
+                    _between(worth.over_default.low, worth.over_default.high, "+.0%"),
+                )
+            ),
+        ]
+        for worth in found.worths
+    ]
+    headings = ["From posts", "90 % interval", "By the model", "90 %", "Over default", "90 % of it"]
+    table = _table(
+        "F/1K that the weights would earn", ["Weights", *headings], rows, numeric=set(headings)
+    )
+    used, left_out = found.as_drawn.posts, found.as_drawn.left_out
+    explained = (
+        f"<p>From posts: the {used:,d} posts of the last {found.days:g} days whose probability of "
+        f"being drawn is known, reweighed ({left_out:,d} left out). By the model: the present "
+        "rates that the estimation believes in, with less noise and with its assumptions.</p>"
+    )
+    return _section("What the weights are worth", explained + table + _proofs(found))
+
+
+def _proofs(found: Appraisal) -> str:
+    holdout, ratio = found.holdout, found.draws.ratio
+    said = (
+        f"no holdout of measured posts ({holdout.holdout_posts} posts)"
+        if holdout.gain is None
+        else f"{holdout.gain:+.0%} (90 % {_between(holdout.low, holdout.high, '+.0%')}) from "
+        f"{holdout.posts:,d} posts against {holdout.holdout_posts:,d} held out"
+    )
+    draw = "too few posts to test" if ratio.p_value is None else f"p = {ratio.p_value:.3g}"
+    if found.draws.is_mismatch:
+        draw += ": the engine does not draw by the weights"
+    lines = [f"Learned weights over the holdout: {said}.", f"Check of the draw: {draw}."]
+    prices = {k: v for k, v in (found.prices or {}).items() if v is not None}
+    if prices:
+        kinds = [f"{k} {_number(prices[k])}" for k in ("floor", "cap", "locks", "step")]
+        lines.append(f"What the guards cost in F/1K: {', '.join(kinds)}.")
+    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _between(low: float | None, high: float | None, form: str = ".3g") -> str:
+    return UNKNOWN if low is None or high is None else f"{low:{form}} … {high:{form}}"
+
+
 def _events(data: ReportData) -> str:
     if not data.events:
         return _section("Decisions", "<p>No decision has been made yet.</p>")
@@ -288,23 +362,37 @@ def _events(data: ReportData) -> str:
 def _chart(title: str, key: str, frame: pd.DataFrame | None, draw: Any) -> str:
     if frame is None:
         return _section(title, "<p>These figures could not be read.</p>")
-    figure: go.Figure = draw(frame)
+    heading, inner = _figure(key, draw(frame))
+    table = ""
+    if len(frame):
+        rows = _frame_table(title, frame, {name: name.replace("_", " ") for name in frame.columns})
+        table = f"<details><summary>The same as a table</summary>{rows}</details>"
+    return _section(heading, inner + table)
+
+
+def chart_section(key: str, frame: pd.DataFrame, draw: Callable[[pd.DataFrame], go.Figure]) -> str:
+    """Return a section with a chart; its figures belong into a table of their own."""
+    return _section(*_figure(key, draw(frame)))
+
+
+def frame_section(
+    heading: str, caption: str, frame: pd.DataFrame, columns: Mapping[str, str]
+) -> str:
+    """Return a section with a table of the columns, by name and heading."""
+    return _section(_escape(heading), _frame_table(caption, frame, columns))
+
+
+def _figure(key: str, figure: go.Figure) -> tuple[str, str]:
     # The heading of the section is the title; the figure needs none of its own.
     heading = _escape(figure.layout.title.text)
     figure.update_layout(title=None, margin_t=40)
     # In a block that is not run, only "</script" and "<!--" could end it early.
     figure_json = str(figure.to_json()).replace("<", "\\u003c")
-    table = ""
-    if len(frame):
-        inner = _frame_table(title, frame, {name: name.replace("_", " ") for name in frame.columns})
-        table = f"<details><summary>The same as a table</summary>{inner}</details>"
     height = int(figure.layout.height)
-    return _section(
-        heading,
+    return heading, (
         f'<figure><div class="chart" id="{key}" role="img" aria-label="{heading}" '
         f'style="min-height:{height}px"></div>'
         f'<script type="application/json" data-target="{key}">{figure_json}</script></figure>'
-        + table,
     )
 
 

@@ -168,6 +168,19 @@ def generator_findings(
     return [dict(row) for row in rows]
 
 
+def post_span(connection: Connection, account_id: str) -> tuple[datetime, datetime] | None:
+    """When the first and the last post of a registered generator went live; None without."""
+    row = connection.execute(
+        text("""
+            SELECT min(posted_at) AS first, max(posted_at) AS last FROM genopt.content_metadata
+             WHERE account_id = :account AND generator_name IS NOT NULL
+               AND status IN ('posted', 'deleted')
+        """),
+        {"account": account_id},
+    ).one()
+    return None if row.first is None else (row.first, row.last)
+
+
 def replay_history(
     connection: Connection,
     account_id: str,
