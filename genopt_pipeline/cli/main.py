@@ -5,7 +5,7 @@ import sys
 import typer
 
 import genopt_pipeline
-from genopt_pipeline.cli import common, control, data, decide, sandbox, server, views
+from genopt_pipeline.cli import common, control, data, decide, sandbox, server, simulation, views
 
 app = typer.Typer(
     name="genopt",
@@ -25,6 +25,7 @@ app.command("down", rich_help_panel=START)(server.down)
 app.command("migrate", rich_help_panel=START)(server.migrate)
 app.command("demo", rich_help_panel=START)(server.demo)
 app.command("db-url", rich_help_panel=START)(server.db_url)
+app.command("grant", rich_help_panel=START)(server.grant)
 app.command("prune", rich_help_panel=START)(server.prune)
 app.command("collect", rich_help_panel=DATA)(data.collect)
 app.command("import", rich_help_panel=DATA)(data.import_)
@@ -47,7 +48,11 @@ app.command("rollback", rich_help_panel=CONTROL)(control.rollback)
 app.command("dashboard", rich_help_panel=LOOK)(views.dashboard)
 app.command("health", rich_help_panel=LOOK)(views.health)
 app.command("history", rich_help_panel=LOOK)(views.history)
+app.command("explain", rich_help_panel=LOOK)(views.explain)
 app.command("report", rich_help_panel=LOOK)(views.report)
+TRY = "Try out"
+app.command("backtest", rich_help_panel=TRY)(simulation.backtest)
+app.command("simulate", rich_help_panel=TRY)(simulation.simulate)
 
 
 def _version(show: bool) -> None:

@@ -23,7 +23,7 @@ from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import migrate as migrations
 from genopt_pipeline.store import server
 from genopt_pipeline.store import weights as weight_store
-from genopt_pipeline.store.engine import open_engine
+from genopt_pipeline.store.engine import open_engine, reading_errors
 
 Days = Annotated[int, typer.Option("--days", min=1, max=365, help="Days of history.")]
 
@@ -78,6 +78,42 @@ def migrate(as_json: AsJson = False) -> None:
             f"{done['database']} is at revision {done['revision']}, "
             f"account {done['account']!r} is registered"
         )
+
+
+def grant(
+    role: Annotated[str, typer.Argument(help="An existing database role.")],
+    part: Annotated[
+        str,
+        typer.Option(
+            "--as", help="engine (draws and records posts), reader, or worker (the loop)."
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Give a database role no more than its part needs; safe to repeat."""
+    from genopt_pipeline.store import grants
+
+    if part not in grants.PARTS:
+        raise typer.BadParameter(
+            f"{part!r} is none of {', '.join(grants.PARTS)}", param_hint="--as"
+        )
+    known: grants.Part = next(name for name in grants.PARTS if name == part)
+    url = server.resolve_urls(common.settings()).genopt
+    engine = open_engine(url)
+    try:
+        with reading_errors(url), engine.begin() as connection:
+            migrations.check_revision(connection)
+            statements = grants.grant(connection, role, known)
+    except grants.GrantError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        engine.dispose()
+    if as_json:
+        common.emit({"role": role, "as": part, "statements": statements})
+    else:
+        console.print(f"{role} is {part} now:", markup=False)
+        for statement in statements:
+            console.print(f"  {statement}", markup=False, highlight=False, soft_wrap=True)
 
 
 def db_url(as_json: AsJson = False) -> None:
