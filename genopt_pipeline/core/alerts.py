@@ -8,9 +8,11 @@ nothing is sent again. Where the condition cannot be judged (the generator has n
 now, say) an open alert neither ends nor begins: data that went missing are not good news.
 """
 
+import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -87,6 +89,39 @@ class Transitions:
     opened: tuple[Alert, ...]
     closed: tuple[str, ...]
     continuing: tuple[Alert, ...]
+
+
+@dataclass(frozen=True)
+class AlertChange:
+    """One state change of one episode, as it is told: it began, or it is over.
+
+    ``change_id`` is the same however often a change is sent, so that a receiver can tell a second
+    delivery from a second alert.
+    """
+
+    account_id: str
+    key: str
+    opened_at: datetime
+    over: bool
+    at: datetime
+    severity: str
+    message: str
+
+    @property
+    def change_id(self) -> str:
+        """Twelve hexadecimal digits of a hash over account, key, beginning and state."""
+        opened = self.opened_at.astimezone(UTC).isoformat()
+        told = "\0".join([self.account_id, self.key, opened, "over" if self.over else "open"])
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    @property
+    def line(self) -> str:
+        """The change in one line of text."""
+        moment = f"{self.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        said = " ".join(self.message.split())  # a name cannot begin a line of its own
+        if self.over:
+            return f"[over] {said} (until {moment}, {self.change_id})"
+        return f"[{self.severity}] {said} (since {moment}, {self.change_id})"
 
 
 def find_alerts(
@@ -182,18 +217,13 @@ def transitions(previous: Mapping[str, str], current: Findings) -> Transitions:
     return Transitions(opened, closed, continuing)
 
 
-def webhook_payload(account_id: str, changed: Transitions) -> dict[str, str] | None:
-    """Return the message of what changed as a Slack-compatible webhook takes it, or None.
+def webhook_payload(account_id: str, changes: Sequence[AlertChange]) -> dict[str, str]:
+    """Return the message of what changed as a Slack-compatible webhook takes it.
 
     The characters that Slack gives a meaning (&, <, >) are escaped, so that no generator's name
     can mention a channel.
     """
-    replaced = {alert.key for alert in changed.opened}
-    lines = [f"[{alert.severity}] {alert.message}" for alert in changed.opened]
-    lines += [f"[over] {key}" for key in changed.closed if key not in replaced]
-    if not lines:
-        return None
-    body = "\n".join([f"genopt, account {account_id}:", *lines])
+    body = "\n".join([f"genopt, account {account_id}:", *(change.line for change in changes)])
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         body = body.replace(character, entity)
     return {"text": body}

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 HealthStatus = Literal["healthy", "degraded", "critical"]
 CheckStatus = Literal["healthy", "no_data", "degraded", "critical"]
 
+DATABASE_ACTION: Final = "Start PostgreSQL or correct GENOPT_DATABASE_URL."
+
 _ORDER: Final[tuple[CheckStatus, ...]] = ("healthy", "no_data", "degraded", "critical")
 
 
@@ -53,12 +55,14 @@ class HealthConfig:
 class HealthObservations:
     """What is known of an account's loop; None where there is nothing yet.
 
+    ``database_error`` says why the database could not be read and ``database_action`` what to do.
     ``collects`` is False where metrics come only from imports; then their age is no fault.
     ``optimization`` is any decision, including to skip: the loop ran. ``failed_runs_24h`` is None
     where runs cannot be counted.
     """
 
     database_error: str | None = None
+    database_action: str = DATABASE_ACTION
     weights: Mapping[str, float] | None = None
     last_metrics_at: datetime | None = None
     last_followers_at: datetime | None = None
@@ -120,8 +124,7 @@ def check_health(
             "database",
             "critical",
             f"the database cannot be read: {observed.database_error}",
-            "Start PostgreSQL or correct GENOPT_DATABASE_URL. Content engines draw by the default "
-            "weights until then.",
+            f"{observed.database_action} Content engines draw by the default weights until then.",
         )
         return HealthReport("critical", (check,), now)
 
@@ -256,7 +259,7 @@ def _quarantine(count: int | None, config: HealthConfig) -> HealthCheck:
         "quarantine",
         "degraded",
         f"{count} unresolved records in quarantine",
-        "See `genopt validate`; register the name or add an alias.",
+        "See `genopt quarantine`; give each unknown name to a generator with its --resolve.",
     )
 
 

@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from genopt_pipeline.defs.alerting import alert_sensor
 from genopt_pipeline.defs.assets.attribution import attribution_assets
 from genopt_pipeline.defs.assets.ingestion import ingestion_assets
 from genopt_pipeline.defs.assets.monitoring import monitoring_assets
 from genopt_pipeline.defs.assets.optimization import optimization_assets
 from genopt_pipeline.defs.assets.performance import performance_assets
+from genopt_pipeline.defs.checks import make_checks
+from genopt_pipeline.defs.control_job import make_control_job
 from genopt_pipeline.defs.jobs import make_jobs
 from genopt_pipeline.defs.partitions import make_partitions
 from genopt_pipeline.defs.prune import make_prune_job
@@ -52,9 +55,10 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
             *optimization_assets(partitions),
             *monitoring_assets(),
         ],
-        jobs=[*jobs.all, prune_job],
+        asset_checks=make_checks(),
+        jobs=[*jobs.all, prune_job, make_control_job()],
         schedules=[*make_schedules(jobs), daily_prune],
-        sensors=make_sensors(jobs),
+        sensors=[*make_sensors(jobs), alert_sensor()],
         resources={"pipeline": pipeline},
         # steps of one run share a connection and follow each other: processes would only cost
         executor=dg.in_process_executor,

@@ -51,8 +51,12 @@ def make_jobs(partitions: Partitions) -> Jobs:
         ),
         publish=dg.define_asset_job(
             PUBLISH,
-            selection=["generator_weights", "system_health", "learning_report"],
+            selection=dg.AssetSelection.assets(
+                "generator_weights", "system_health", "open_alerts", "learning_report"
+            )
+            # posts are written elsewhere, so their check has no run of its own
+            | dg.AssetSelection.checks_for_assets("content_metadata"),
             description="Publishes the snapshot of the window that ended last, once; then looks at "
-            "health and writes the report.",
+            "posts, health and alerts, and writes the report.",
         ),
     )

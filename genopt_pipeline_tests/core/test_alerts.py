@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from genopt_pipeline.core.alerts import (
     Alert,
+    AlertChange,
     AlertConfig,
     Findings,
     find_alerts,
@@ -157,17 +158,45 @@ def test_following_transitions_reports_each_episode_once_and_keeps_the_state(his
         assert is_open.keys() - holding.keys() <= unjudged
         again = transitions(is_open, current)
         assert (again.opened, again.closed) == ((), ())
-        assert webhook_payload("main", again) is None
+
+
+def change(**values):
+    return AlertChange(
+        **(
+            {
+                "account_id": "main",
+                "key": "viral:<!channel>",
+                "opened_at": NOW,
+                "over": False,
+                "at": NOW,
+                "severity": "info",
+                "message": "<!channel> & co is viral",
+            }
+            | values
+        )
+    )
 
 
 def test_the_webhook_message_names_the_account_and_cannot_mention_a_channel():
-    alert = Alert("viral:<!channel>", "viral", "info", "<!channel> & co is viral")
-    changed = transitions({"failing:b": "warning"}, Findings((alert,)))
-    text = webhook_payload("main", changed)["text"]
+    over = change(key="failing:b", over=True, message="b is failing", at=NOW + timedelta(hours=3))
+    text = webhook_payload("main", [change(), over])["text"]
     assert "account main" in text
-    assert "[over] failing:b" in text
+    assert "[over] b is failing (until 2026-09-01 03:00 UTC" in text
     assert "<" not in text
     assert "&lt;!channel&gt; &amp; co" in text
+
+
+def test_a_change_has_one_id_however_often_it_is_told_and_every_change_another():
+    later = {"at": NOW + timedelta(hours=1), "message": "other words", "severity": "warning"}
+    assert change().change_id == change(**later).change_id
+    others = [
+        change(over=True),
+        change(key="viral:b"),
+        change(account_id="other"),
+        change(opened_at=NOW + timedelta(seconds=1)),
+    ]
+    assert len({item.change_id for item in [change(), *others]}) == 5
+    assert all(item.change_id in item.line for item in others)
 
 
 def test_settings_that_contradict_each_other_are_refused():

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from genopt_pipeline.defs import metadata, steps
+from genopt_pipeline.defs import checks, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, key_of, windows
@@ -30,10 +30,11 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         "missing reading is a gap (null), never zero; the next window with a reading covers it "
         "too, so that the changes add up to the difference of the counts.",
         metadata=metadata.table_metadata(schema.follower_deltas),
+        check_specs=[checks.covered_spec()],
     )
     def follower_deltas(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
         window = context.partition_time_window
         due = list(windows(window.start, window.end, TWO_HOURS))
 
@@ -63,7 +64,8 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 "dagster/row_count": len(rows),
                 "gaps": sum(row["delta"] is None for row in rows),
                 "data_time": dg.MetadataValue.timestamp(window.end),
-            }
+            },
+            check_results=[checks.covered_result(pipeline, results, window.end)],
         )
 
     @dg.asset(
@@ -79,10 +81,11 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         "uncertainty. Posts and baseline of a window sum exactly to its change: no follower is "
         "credited twice. The database checks this at every commit.",
         metadata=metadata.table_metadata(schema.post_followers),
+        check_specs=[checks.conserved_spec()],
     )
     def post_followers(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
         window = context.partition_time_window
         due = list(windows(window.start, window.end, TWO_HOURS))
 
@@ -115,7 +118,8 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 "gaps": sum(item["gap"] for item in seen),
                 "implausible_jumps": sum(bool(item.get("quarantined")) for item in seen),
                 "data_time": dg.MetadataValue.timestamp(window.end),
-            }
+            },
+            check_results=[checks.conserved_result(pipeline, results, window.start, window.end)],
         )
 
     return [follower_deltas, post_followers]

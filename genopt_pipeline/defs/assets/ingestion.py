@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from genopt_pipeline.defs import metadata
+from genopt_pipeline.defs import checks, metadata
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.collect import Collected, collect_windows
 from genopt_pipeline.defs.failures import explained, transient_retries
@@ -58,6 +58,10 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
         retry_policy=transient_retries(),
         pool="source",
         name="collect",
+        check_specs=[
+            checks.fresh_spec("raw_post_metrics"),
+            checks.fresh_spec("raw_follower_counts"),
+        ],
     )
     def collect(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
@@ -80,6 +84,7 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
                 "quarantined": sum(item.quarantined for item in stored),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
+            check_results=[checks.fresh_result(pipeline, "raw_post_metrics", results)],
         )
         yield dg.MaterializeResult(
             asset_key="raw_follower_counts",
@@ -87,6 +92,7 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
                 "dagster/row_count": sum(item.follower_counts for item in stored),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
+            check_results=[checks.fresh_result(pipeline, "raw_follower_counts", results)],
         )
         # what was observed is stored and materialized; the run fails so that somebody looks
         help_needed = [

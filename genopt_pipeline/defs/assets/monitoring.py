@@ -7,15 +7,16 @@ import dagster as dg
 from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.defs import metadata
 from genopt_pipeline.defs.accounts import for_each_account
+from genopt_pipeline.defs.alerting import AlertsNow, current_alerts
 from genopt_pipeline.defs.failures import explained, transient_retries
-from genopt_pipeline.defs.monitor import account_health, write_report
+from genopt_pipeline.defs.monitor import account_health, failed_runs, write_report
 from genopt_pipeline.defs.resources import Pipeline
 
 GROUP = "monitoring"
 
 
 def monitoring_assets() -> list[Any]:
-    """``system_health`` and ``learning_report``."""
+    """``system_health``, ``open_alerts`` and ``learning_report``."""
 
     @dg.asset(
         deps=["generator_weights"],
@@ -37,8 +38,10 @@ def monitoring_assets() -> list[Any]:
     def system_health(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
+        failed = failed_runs(context.instance, pipeline.now())
+
         def run(account_id: str) -> HealthReport:
-            return account_health(pipeline, account_id)
+            return account_health(pipeline, account_id, failed_runs_24h=failed)
 
         with explained():
             reports = for_each_account(context, pipeline, run)
@@ -76,6 +79,37 @@ def monitoring_assets() -> list[Any]:
         )
 
     @dg.asset(
+        deps=["generator_f_per_1k", "system_health"],
+        group_name=GROUP,
+        owners=metadata.OWNERS,
+        kinds={"python"},
+        code_version="1",
+        retry_policy=transient_retries(),
+        description="Alerts that are open: viral, failing, under- and over-used generators, stale "
+        "data, draws that do not follow the weights, critical health; with the time each began. "
+        "The sensor `send_alerts` records and sends them.",
+    )
+    def open_alerts(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[None]:
+        failed = failed_runs(context.instance, pipeline.now())
+
+        def run(account_id: str) -> AlertsNow:
+            return current_alerts(pipeline, account_id, failed_runs_24h=failed)
+
+        with explained():
+            found = for_each_account(context, pipeline, run)
+        shown: dict[str, Any] = {}
+        for account_id, alerts in found.items():
+            rows = [item.as_dict() for item in alerts.open]
+            shown[f"{account_id}/alerts"] = metadata.table(
+                rows, ("severity", "kind", "opened_at", "message")
+            )
+            for severity in ("critical", "warning", "info"):
+                shown[f"{account_id}/{severity}"] = sum(row["severity"] == severity for row in rows)
+        return dg.MaterializeResult(metadata=shown)
+
+    @dg.asset(
         deps=["generator_weights", "generator_f_per_1k", "system_health"],
         group_name=GROUP,
         owners=metadata.OWNERS,
@@ -99,4 +133,4 @@ def monitoring_assets() -> list[Any]:
             }
         )
 
-    return [system_health, learning_report]
+    return [system_health, open_alerts, learning_report]

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from genopt_pipeline.defs import metadata, steps
+from genopt_pipeline.defs import checks, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import SIX_HOURS, Partitions, key_of, windows
@@ -84,10 +84,11 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
         "weights and event in one transaction, once a window, never from a backfill, and only if "
         "nobody changed the weights since it was computed. They sum to exactly 1.",
         metadata=metadata.table_metadata(schema.generator_weights),
+        check_specs=[checks.in_force_spec()],
     )
     def generator_weights(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
         backfill = is_backfill(context.run.tags)
 
         def run(account_id: str) -> tuple[snapshots.Publication, weight_store.Weights]:
@@ -133,7 +134,9 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
                     for name, row in live.generators.items()
                 },
             }
-        return dg.MaterializeResult(metadata=shown)
+        return dg.MaterializeResult(
+            metadata=shown, check_results=[checks.in_force_result(pipeline, results)]
+        )
 
     return [weight_snapshots, generator_weights]
 

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from genopt_pipeline.defs import metadata, steps
+from genopt_pipeline.defs import checks, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, key_of, windows
@@ -57,10 +57,11 @@ def performance_assets(partitions: Partitions) -> list[Any]:
         "`generator_performance_history` for look-backs of 1, 3, 7, 14 and 30 days; life-time "
         "figures go to `generator_weights`.",
         metadata=metadata.table_metadata(schema.generator_performance_history),
+        check_specs=[checks.fresh_spec("generator_f_per_1k")],
     )
     def generator_f_per_1k(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
         window = context.partition_time_window
         settings = pipeline.settings
 
@@ -89,7 +90,8 @@ def performance_assets(partitions: Partitions) -> list[Any]:
                 "estimator": settings.estimator,
                 "data_time": dg.MetadataValue.timestamp(window.end),
                 **life_time,
-            }
+            },
+            check_results=[checks.fresh_result(pipeline, "generator_f_per_1k", reports)],
         )
 
     return [generator_f_per_1k]
