@@ -25,6 +25,9 @@ from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.report.sparkline import sparkline
 
 UNKNOWN: Final = "–"
+_BLANK: Final = Text("")
+#: Values of a sparkline in the table of generators.
+SPARKLINE: Final = 9
 SIMULATED_ACCOUNT: Final = "a simulated account: no number here was measured on a real one"
 _TREND_MARKS: Final = {"improving": "↑", "stable": "→", "declining": "↓"}
 _TIER_STYLES: Final = {
@@ -169,21 +172,21 @@ def dashboard(view: DashboardView) -> RenderableType:
     if view.health is not None:
         parts.append(_health_line(view.health))
     parts += [totals, *_performers(view), _generator_table(view.generators)]
-    if view.generators:
-        parts.append(_detail_table(view.generators, view.period))
-    else:
-        parts.append(Text("no generator is registered yet: run `genopt migrate`", "yellow"))
     marks = _legend(view.generators)
     if marks:
         parts.append(Text(marks, "dim"))
+    if view.generators:
+        parts += [_BLANK, _detail_table(view.generators, view.period)]
+    else:
+        parts.append(Text("no generator is registered yet: run `genopt migrate`", "yellow"))
     if view.quarantined:
         parts.append(Text(f"{view.quarantined} records in quarantine", "yellow"))
     if view.alerts:
         parts.append(alerts(view.alerts))
     if view.appraisal is not None:
-        parts.append(appraisal(view.appraisal))
+        parts += [_BLANK, appraisal(view.appraisal)]
     if view.latest_event is not None:
-        parts.append(history([view.latest_event]))
+        parts += [_BLANK, history([view.latest_event])]
     return Group(*parts)
 
 
@@ -231,7 +234,7 @@ def appraisal(found: Appraisal) -> RenderableType:
             between(worth.off_policy.low, worth.off_policy.high),
             rate(worth.model.f_per_1k),
             between(worth.model.low, worth.model.high),
-            number(worth.over_default.gain, "+.1%"),
+            number(worth.over_default.gain, "+z.1%"),
         )
     lines: list[RenderableType] = [
         Text(
@@ -262,7 +265,7 @@ def uplift(found: Uplift) -> str:
     if found.gain is None or found.low is None or found.high is None:
         return f"{UNKNOWN} ({found.holdout_posts} measured posts are held out)"
     return (
-        f"{found.gain:+.0%} (90 % {found.low:+.0%} to {found.high:+.0%}), {found.posts:,d} posts "
+        f"{found.gain:+z.0%} (90 % {found.low:+z.0%} to {found.high:+z.0%}), {found.posts:,d} posts "
         f"against {found.holdout_posts:,d}"
     )
 
@@ -308,7 +311,7 @@ def simulation(
             str(world),
             *columns,
             "F/1K",
-            "in the end",
+            "last 7 d",
             "over equal",
             right=tuple(range(1, last + 3)),
         )
@@ -319,16 +322,16 @@ def simulation(
                 *(_share(row) for row in rows),
                 rate(rows[-1]["f_per_1k"]),
                 rate(rows[-1]["f_per_1k_week"]),
-                number(rows[-1]["over_uniform"], "+.0%"),
+                number(rows[-1]["over_uniform"], "+z.0%"),
             )
-        parts.append(table)
+        parts += [_BLANK, table]
     return Group(*parts)
 
 
 def _share(row: Mapping[str, Any]) -> str:
     if number(row["captured"]) == UNKNOWN:
         return UNKNOWN
-    return f"{row['captured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return f"{row['captured']:z.2f} [{row['low']:z.2f}, {row['high']:z.2f}]"
 
 
 def backtest(found: Mapping[str, Any]) -> RenderableType:
@@ -361,7 +364,7 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
             number(default.get(name), ".4f"),
             sparkline(_thinned(line, 16), 16),
         )
-    parts.append(weights)
+    parts += [_BLANK, weights, _BLANK]
     values = _table(
         "weights",
         "from posts",
@@ -379,7 +382,7 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
             between(value["off_policy"]["low"], value["off_policy"]["high"]),
             rate(value["model"]["f_per_1k"]),
             between(value["model"]["low"], value["model"]["high"]),
-            UNKNOWN if value["name"] == "replayed" else number(gain, "+.1%"),
+            UNKNOWN if value["name"] == "replayed" else number(gain, "+z.1%"),
         )
     drawn = found["as_drawn"]
     values.add_row(
@@ -488,10 +491,11 @@ def explain(view: ExplainView) -> RenderableType:
     parts: list[RenderableType] = [Text(plain(view.generator_name).plain, "bold"), facts]
     parts += [Text.assemble("• ", plain(reason)) for reason in view.reasons]
     if view.lookbacks:
-        parts.append(_lookback_table(view.lookbacks))
+        parts += [_BLANK, _lookback_table(view.lookbacks)]
     if view.posts_days is not None:
-        parts.append(_posts_table(view))
+        parts += [_BLANK, _posts_table(view)]
     if view.changes:
+        parts.append(_BLANK)
         table = _table("time (UTC)", "old", "new", "reason", right=(1, 2), flexible=(3,))
         for change in view.changes:
             table.add_row(
@@ -655,7 +659,7 @@ def _generator_table(lines: Sequence[GeneratorLine]) -> Table:
             interval,
             Text(line.tier or UNKNOWN, _TIER_STYLES.get(line.tier or "", "")),
             _TREND_MARKS.get(line.trend or "", "?" if line.trend else UNKNOWN),
-            sparkline(line.history, 9),
+            sparkline(line.history, SPARKLINE),
         )
     return table
 

@@ -299,8 +299,8 @@ def _appraisal(data: ReportData) -> str:
                     _between(worth.off_policy.low, worth.off_policy.high),
                     _number(worth.model.f_per_1k),
                     _between(worth.model.low, worth.model.high),
-                    _number(worth.over_default.gain, "+.0%"),
-                    _between(worth.over_default.low, worth.over_default.high, "+.0%"),
+                    _number(worth.over_default.gain, "+z.0%"),
+                    _between(worth.over_default.low, worth.over_default.high, "+z.0%"),
                 )
             ),
         ]
@@ -324,7 +324,7 @@ def _proofs(found: Appraisal) -> str:
     said = (
         f"no holdout of measured posts ({holdout.holdout_posts} posts)"
         if holdout.gain is None
-        else f"{holdout.gain:+.0%} (90 % {_between(holdout.low, holdout.high, '+.0%')}) from "
+        else f"{holdout.gain:+z.0%} (90 % {_between(holdout.low, holdout.high, '+.0%')}) from "
         f"{holdout.posts:,d} posts against {holdout.holdout_posts:,d} held out"
     )
     draw = "too few posts to test" if ratio.p_value is None else f"p = {ratio.p_value:.3g}"
