@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from genopt_pipeline.core import control
 from genopt_pipeline.core.control import ControlError, States
+from genopt_pipeline.core.names import normalize_name
 from genopt_pipeline.core.policies import GeneratorState, GuardConfig
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.defs.steps import optimizer_config
@@ -15,8 +17,21 @@ from genopt_pipeline.store import schema
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.engine import lock_account
 
-ACTIONS = ("set_weight", "lock", "unlock", "disable", "enable", "add", "archive", "rollback")
-_EVENTS = {
+
+class Action(StrEnum):
+    """What a person may do; the name is the value, so both are right in a run's configuration."""
+
+    set_weight = "set_weight"
+    lock = "lock"
+    unlock = "unlock"
+    disable = "disable"
+    enable = "enable"
+    add = "add"
+    archive = "archive"
+    rollback = "rollback"
+
+
+_EVENTS: dict[str, str] = {
     "set_weight": "manual_override",
     "lock": "locked",
     "unlock": "unlocked",
@@ -45,19 +60,22 @@ def apply(pipeline: Pipeline, account_id: str, command: Command) -> dict[str, An
 
     Raises
     ------
-    ControlError
+    ControlError, store.weights.UnknownAccountError
         It cannot be done; nothing was written.
     """
-    if command.action not in ACTIONS:
-        raise ControlError(f"unknown action {command.action!r}; use one of {', '.join(ACTIONS)}")
+    if command.action not in _EVENTS:
+        raise ControlError(f"unknown action {command.action!r}; use one of {', '.join(_EVENTS)}")
     if not command.reason.strip():
         raise ControlError("every change needs a reason")
+    if "\x00" in command.reason + (command.generator or ""):
+        raise ControlError("a reason or name must not contain the character NUL")
     guards = optimizer_config(pipeline.settings).guards
     with pipeline.write() as connection:
         lock_account(connection, account_id)
+        live = weight_store.live_weights(connection, account_id)
         if command.action == "add":
             _register(connection, account_id, command.generator or "")
-        live = weight_store.live_weights(connection, account_id)
+            live = weight_store.live_weights(connection, account_id)
         states = _states(live)
         name = _resolve(connection, account_id, command)
         after = _decide(connection, account_id, command, name, states, guards)
@@ -111,8 +129,8 @@ def _states(live: weight_store.Weights) -> States:
 
 
 def _register(connection: Connection, account_id: str, name: str) -> None:
-    if not name.strip():
-        raise ControlError("a new generator needs a name")
+    if not normalize_name(name):
+        raise ControlError("a new generator needs a name with letters or digits")
     taken = connection.scalar(
         text("SELECT genopt.resolve_generator(:account, :name)"),
         {"account": account_id, "name": name},
