@@ -14,7 +14,6 @@ from genopt_pipeline.defs.assets.optimization import optimization_assets
 from genopt_pipeline.defs.assets.performance import performance_assets
 from genopt_pipeline.defs.checks import make_checks
 from genopt_pipeline.defs.control_job import make_control_job
-from genopt_pipeline.defs.control_job import make_control_job
 from genopt_pipeline.defs.jobs import make_jobs
 from genopt_pipeline.defs.partitions import make_partitions
 from genopt_pipeline.defs.prune import make_prune_job
