@@ -17,7 +17,10 @@ from genopt_pipeline.cli.common import AsJson, CommandError, console
 
 
 def collect(as_json: AsJson = False) -> None:
-    """Collect the current ten-minute window, as the schedule does."""
+    """Collect the current ten-minute window, as the schedule does.
+
+    Exit 1 also where a part failed that a person has to mend; the rest is stored.
+    """
     from genopt_pipeline.defs.build import make_pipeline
     from genopt_pipeline.defs.collect import collect_windows
     from genopt_pipeline.defs.partitions import TEN_MINUTES, window_of
@@ -38,6 +41,7 @@ def collect(as_json: AsJson = False) -> None:
         "readings": done.readings,
         "follower_counts": done.follower_counts,
         "quarantined": done.quarantined,
+        "posts_without_generator": done.posts_without_generator,
         "report": done.reports.get(window[0], {}),
     }
     if as_json:
@@ -48,6 +52,27 @@ def collect(as_json: AsJson = False) -> None:
             f"{done.follower_counts} follower counts, {done.posts} new posts, "
             f"{done.quarantined} quarantined"
         )
+        _show_bill(done.reports.get(window[0], {}))
+        for warning in done.warnings:
+            console.print(f"warning: {warning}", markup=False)
+    if done.help_needed:
+        raise CommandError("; ".join(done.help_needed))
+
+
+def _show_bill(report: dict[str, Any]) -> None:
+    budget, plan = report.get("budget"), report.get("plan")
+    if budget is None or plan is None:
+        return
+    skipped = ", ".join(f"{count} {reason}" for reason, count in plan["skipped"].items())
+    left = budget["posts_left_today"]
+    console.print(
+        f"{plan['wanted_posts']} posts planned, {sum(plan['skipped'].values())} skipped"
+        + (f" ({skipped})" if skipped else "")
+        + f"; {budget['posts_today']} billed today"
+        + (f", {left} left" if left is not None else "")
+        + f"; ${budget['usd_this_month']:.2f} this month, "
+        f"${budget['projected_month_usd']:.2f} at its end"
+    )
 
 
 def import_(
@@ -259,7 +284,7 @@ def quarantine(
     """Records that could not be used, with the reason; resolves unknown generator names."""
     from genopt_pipeline.core.names import suggest
     from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.store import performance
+    from genopt_pipeline.store import performance, posts
     from genopt_pipeline.store import quarantine as store
     from genopt_pipeline.store import weights as weight_store
 
@@ -286,11 +311,15 @@ def quarantine(
         known = weight_store.live_weights(connection, settings.account).generators
         records = store.unresolved(connection, settings.account, limit)
         counts = store.count_unresolved(connection, settings.account)
+        now = pipeline.now()
+        unlabelled = posts.count_without_generator(
+            connection, settings.account, since=now - posts.LONGEST_LOOKBACK, until=now
+        )
     for record in records:
         if record["kind"] == "generator_name":
             record["suggestions"] = suggest(record["raw"]["generator_name"], known)
     if as_json:
-        common.emit({"counts": counts, "records": records})
+        common.emit({"counts": counts, "records": records, "posts_without_generator": unlabelled})
         return
     for record in records:
         hint = ", ".join(record.get("suggestions", ()))
@@ -300,6 +329,11 @@ def quarantine(
             markup=False,
         )
     console.print(", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing in quarantine")
+    if unlabelled:
+        console.print(
+            f"{unlabelled} posts of the last {posts.LONGEST_LOOKBACK.days} days have no generator; "
+            "`genopt record-post KEY GENERATOR --tweet-id ID` gives one"
+        )
 
 
 def read_lines(path: Path) -> list[tuple[int, Any]]:

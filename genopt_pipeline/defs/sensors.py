@@ -1,10 +1,12 @@
 """Sensors: publishing what was proposed on time, and asking for windows that were missed."""
 
+import logging
 from datetime import datetime, timedelta
 
 import dagster as dg
 
 from genopt_pipeline.defs.assets.optimization import is_backfill
+from genopt_pipeline.defs.collect import opened_source
 from genopt_pipeline.defs.jobs import Jobs
 from genopt_pipeline.defs.partitions import (
     SIX_HOURS,
@@ -15,13 +17,18 @@ from genopt_pipeline.defs.partitions import (
     windows,
 )
 from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.sources.base import SourceRefusedError
 from genopt_pipeline.store import metrics, performance, snapshots
 from genopt_pipeline.store import weights as weight_store
+
+log = logging.getLogger("genopt_pipeline.sensors")
 
 #: How far back missed windows are asked for.
 FILL_DAYS = 7
 #: A window is missed this long after its schedule should have run.
 GRACE = timedelta(minutes=15)
+#: Runs of ingestion that one tick asks for at most.
+RUNS_AT_ONCE = 12
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
@@ -122,18 +129,25 @@ def missing_windows(pipeline: Pipeline, now: datetime) -> list[dg.RunRequest]:
 def _missing_ingestion(
     pipeline: Pipeline, account_id: str, first: datetime, now: datetime
 ) -> list[dg.RunRequest]:
-    source = pipeline.source(account_id, first)
-    if source is None:
+    try:
+        with opened_source(pipeline, account_id, first) as source:
+            if source is None:
+                return []
+            until = window_of(now - GRACE, TEN_MINUTES)[0]
+            with pipeline.read() as connection:
+                have = metrics.collected_windows(connection, account_id, source.name, first, until)
+            missed = [
+                (start, end)
+                for start, end in windows(first, until, TEN_MINUTES)
+                if start not in have and source.can_serve(start, end, now=now)
+            ]
+    except SourceRefusedError as error:
+        # the runs of the present window fail and say so; what was collected is still worked on
+        log.warning("no window is asked for again: %s", error)
         return []
-    until = window_of(now - GRACE, TEN_MINUTES)[0]
-    with pipeline.read() as connection:
-        have = metrics.collected_windows(connection, account_id, source.name, first, until)
-    missed = [
-        (start, end)
-        for start, end in windows(first, until, TEN_MINUTES)
-        if start not in have and source.can_serve(start, end, now=now)
-    ]
-    return [_range("ingest", run, now) for run in _runs(missed)]
+    # of a live source only some windows can be had again, and each is a run of its own: the newest
+    # first, the others at the next ticks
+    return [_range("ingest", run, now) for run in _runs(missed)[-RUNS_AT_ONCE:]]
 
 
 def _runs(

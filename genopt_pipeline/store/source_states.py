@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
 #: How long the server of a process that has just died may need to notice it.
-LOCK_WAIT_SECONDS: Final = 5
+LOCK_WAIT_SECONDS: Final = 5.0
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
@@ -55,7 +55,7 @@ def begin_collecting(connection: Connection, account_id: str) -> bool:
     No transaction is left open meanwhile. False if another process is at it.
     """
     connection.execution_options(isolation_level="AUTOCOMMIT")
-    connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
+    connection.execute(text(f"SET lock_timeout = '{int(LOCK_WAIT_SECONDS * 1000)}ms'"))
     try:
         connection.execute(
             text("SELECT pg_advisory_lock(hashtext('genopt.collect'), hashtext(:account))"),
