@@ -79,6 +79,23 @@ def wrong_settings(error: ValidationError) -> list[tuple[str, str]]:
     ]
 
 
+def time_of(value: str, option: str | None = None) -> datetime:
+    """An ISO time from the command line; one without a zone is UTC.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is none.
+    """
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{value!r} is not an ISO time such as 2026-02-27T12:00Z", param_hint=option
+        ) from error
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
 def emit(value: Any) -> None:
     """Print a value as JSON; times in ISO format, numbers of the database as numbers."""
     sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")

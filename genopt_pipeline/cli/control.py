@@ -4,6 +4,7 @@ import getpass
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
@@ -50,6 +51,43 @@ def _do(
             f"  {change['generator']}: {change['old_weight']:.4f} → {change['new_weight']:.4f}",
             markup=False,
         )
+
+
+def weights(
+    at: Annotated[
+        str | None, typer.Option("--at", help="ISO time of which to show them; now unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the weights in force, now or at an earlier time, with status and locks."""
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import weights as weight_store
+
+    settings = common.settings()
+    pipeline = make_pipeline(settings)
+    moment = pipeline.now() if at is None else common.time_of(at, "--at")
+    with pipeline.read() as connection:
+        found = weight_store.weights_in_force(connection, settings.account, moment)
+    if as_json:
+        common.emit(
+            {
+                "account": settings.account,
+                "at": moment,
+                "version": found.version,
+                "weights": found.by_name,
+                "states": {
+                    name: {"status": row.status, "locked": row.locked}
+                    for name, row in found.generators.items()
+                },
+            }
+        )
+        return
+    table = Table(title=f"version {found.version}, in force at {moment:%Y-%m-%d %H:%M} UTC")
+    for column in ("generator", "weight", "state"):
+        table.add_column(column, justify="right" if column == "weight" else "left")
+    for name, row in sorted(found.generators.items(), key=lambda item: (-item[1].weight, item[0])):
+        table.add_row(name, f"{row.weight:.4f}", row.status + (", locked" if row.locked else ""))
+    console.print(table)
 
 
 def set_weight(

@@ -4,7 +4,6 @@ import json
 import random
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +105,7 @@ def import_(
     from genopt_pipeline.sources.exports import read_labels
 
     settings = common.settings()
-    at = _time(exported_at)
+    at = None if exported_at is None else common.time_of(exported_at, "--exported-at")
     pipeline = make_pipeline(settings)
     known = read_labels(labels) if labels else None
     if new_account:
@@ -177,18 +176,6 @@ def _show_import(summary: Any) -> None:
         console.print(f"  … {summary.rows_rejected - len(summary.rejected)} more in quarantine")
 
 
-def _time(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{value!r} is not an ISO time such as 2026-02-27T12:00Z"
-        ) from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
-
-
 Arm = Annotated[str, typer.Option("--arm", help="control, variant_a, variant_b or holdout.")]
 
 
@@ -249,7 +236,7 @@ def record_post(
             decision_id,
             generator,
             tweet_id=tweet_id,
-            posted_at=_time(posted_at),
+            posted_at=None if posted_at is None else common.time_of(posted_at),
             status=status,
             experiment_arm=arm,
             selection_probability=probability,

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -202,8 +202,12 @@ def backtest(
         span = evaluation.replayable(connection, settings.account, now)
         if span is None:
             raise CommandError(f"account {settings.account!r} has no posts to replay")
-        end = span[1] if until is None else _time("--to", until)
-        start = max(span[0], end - timedelta(days=30)) if begin is None else _time("--from", begin)
+        end = span[1] if until is None else common.time_of(until, "--to")
+        start = (
+            max(span[0], end - timedelta(days=30))
+            if begin is None
+            else common.time_of(begin, "--from")
+        )
         if end > now:
             raise CommandError(f"--to {end:%Y-%m-%d %H:%M} lies in the future")
         if not start < end:
@@ -247,16 +251,6 @@ def _chosen(given: Sequence[str], known: tuple[str, ...], kind: str, option: str
     if not names:
         raise typer.BadParameter(f"no {kind} is named", param_hint=option)
     return list(dict.fromkeys(names))
-
-
-def _time(option: str, value: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{value!r} is not an ISO time such as 2026-02-27T12:00Z", param_hint=option
-        ) from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 @contextlib.contextmanager

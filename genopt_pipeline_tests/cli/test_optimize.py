@@ -88,3 +88,21 @@ def test_a_window_is_published_once_and_never_over_a_change_made_by_hand(genopt,
     assert forced["published"]["outcome"] == "published"
     assert forced["weights"]["coach"] < 0.2
     assert genopt("optimize", "--force")["published"]["outcome"] == "nothing"
+
+
+def test_the_weights_of_an_earlier_time_are_shown_as_they_were(genopt, clock):
+    before = genopt("weights")
+    earlier = clock.at.isoformat()
+    clock.at += timedelta(hours=1)
+    genopt("set-weight", "coach", "0.2", "--reason", "a hunch")
+    genopt("lock", "coach", "--reason", "keep it")
+    now = genopt("weights")
+    assert now["version"] == before["version"] + 2
+    assert now["weights"]["coach"] == 0.2
+    assert now["states"]["coach"] == {"status": "active", "locked": True}
+    assert genopt("weights", "--at", earlier) == before
+    out, _, _ = genopt.raw("weights")
+    assert "active, locked" in out
+    _, err, code = genopt.raw("weights", "--at", "yesterday")
+    assert code == 2
+    assert "not an ISO time" in err
