@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
 from genopt_pipeline.cli.data import read_lines
 from genopt_pipeline.core.policies import PolicyName
+
+if TYPE_CHECKING:
+    from genopt_pipeline.core.appraisal import Appraisal
 
 
 def propose(
@@ -92,7 +95,7 @@ def optimize(
     proposal and writes nothing. Exits 1 where the weights changed since the window ended: the next
     cycle starts from them.
     """
-    from genopt_pipeline.defs import steps
+    from genopt_pipeline.defs import evaluation, steps
     from genopt_pipeline.defs.build import make_pipeline
     from genopt_pipeline.store import snapshots
     from genopt_pipeline.store import weights as weight_store
@@ -103,7 +106,13 @@ def optimize(
     start, end = snapshots.current_window(pipeline.now())
     publication: snapshots.Publication | None = None
     with pipeline.read() if dry_run else pipeline.write() as connection:
-        row = steps.snapshot_step(connection, settings.account, settings, start, end, force=force)
+        posts = steps.snapshot_posts(connection, settings.account, settings, end)
+        row = steps.snapshot_step(
+            connection, settings.account, settings, start, end, force=force, posts=posts
+        )
+        worth = evaluation.appraise(
+            connection, settings.account, settings, end, snapshot=row, posts=posts
+        )
         live = weight_store.live_weights(connection, settings.account)
         judged = snapshots.followed(connection, settings.account, row, live).transitions
         if not dry_run:
@@ -129,6 +138,7 @@ def optimize(
         "explanations": row["proposal"]["explanations"],
         "warnings": row["proposal"]["warnings"],
         "shadow": {"policy": row["shadow"]["policy"], "weights": row["shadow"]["weights"]},
+        "appraisal": worth.to_dict(),
         "published": None
         if publication is None
         else {"outcome": publication.outcome, "reason": publication.reason},
@@ -136,12 +146,14 @@ def optimize(
     if as_json:
         common.emit(result)
     else:
-        _show(result)
+        _show(result, worth)
     if publication is not None and publication.outcome == "refused":
         raise CommandError(publication.reason)
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], worth: "Appraisal") -> None:
+    from genopt_pipeline.cli import render
+
     changes = {change["generator"]: change for change in result["changes"]}
     table = Table(
         title=f"{result['window_start']:%Y-%m-%d %H:%M} to {result['window_end']:%H:%M} UTC: "
@@ -170,3 +182,5 @@ def _show(result: dict[str, Any]) -> None:
         console.print(
             f"{result['published']['outcome']}: {result['published']['reason']}", markup=False
         )
+    console.print()
+    console.print(render.appraisal(worth))

@@ -265,8 +265,8 @@ def uplift(found: Uplift) -> str:
     if found.gain is None or found.low is None or found.high is None:
         return f"{UNKNOWN} ({found.holdout_posts} measured posts are held out)"
     return (
-        f"{found.gain:+z.0%} (90 % {found.low:+z.0%} to {found.high:+z.0%}), {found.posts:,d} posts "
-        f"against {found.holdout_posts:,d}"
+        f"{found.gain:+z.0%} (90 % {found.low:+z.0%} to {found.high:+z.0%}), "
+        f"{found.posts:,d} posts against {found.holdout_posts:,d}"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import dagster as dg
 
 from genopt_pipeline.core.health import HealthReport
+from genopt_pipeline.defs import evaluation, metadata
 from genopt_pipeline.defs.failures import explained
 from genopt_pipeline.defs.monitor import account_health
 from genopt_pipeline.defs.resources import Pipeline
@@ -218,4 +219,46 @@ def make_checks() -> list[Any]:
             metadata={"records": count, "names": found},
         )
 
-    return [no_unknown_generators]
+    @dg.asset_check(
+        asset="content_metadata",
+        name="sample_ratio",
+        description="Does the content engine draw by the weights? A χ² test of the posts of 30 "
+        "days against what each version of the weights and each arm called for, at 0.001; a "
+        "generator drawn at probability 0 fails it by itself.",
+    )
+    def sample_ratio(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
+        now = pipeline.now()
+        with explained(), pipeline.read() as connection:
+            found = {
+                account_id: evaluation.draw_check(connection, account_id, now)
+                for account_id in weight_store.list_accounts(connection)
+            }
+        wrong = [account_id for account_id, check in found.items() if check.is_mismatch]
+        shown: dict[str, Any] = {}
+        for account_id, check in found.items():
+            shown[f"{account_id}/posts"] = check.ratio.posts
+            shown[f"{account_id}/drawn_by_nobody_knows_what"] = check.left_out
+            if check.ratio.p_value is not None:
+                shown[f"{account_id}/p_value"] = check.ratio.p_value
+            if check.is_mismatch:
+                shown[f"{account_id}/draws"] = metadata.table(
+                    [
+                        {
+                            "generator": name,
+                            "posts": check.observed.get(name, 0),
+                            "expected": check.expected.get(name, 0.0),
+                        }
+                        for name in sorted({*check.observed, *check.expected})
+                    ],
+                    ("generator", "posts", "expected"),
+                )
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"not drawn by the weights: {', '.join(wrong)}"
+            if wrong
+            else "the draws fit the weights, as far as there are enough to tell",
+            metadata=shown,
+        )
+
+    return [no_unknown_generators, sample_ratio]

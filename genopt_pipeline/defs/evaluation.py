@@ -18,11 +18,12 @@ from genopt_pipeline.core.generators import DRAWN_STATUSES
 from genopt_pipeline.defs import steps
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import evaluation as store
-from genopt_pipeline.store import performance as performance_store
 from genopt_pipeline.store import posts as post_store
 from genopt_pipeline.store import snapshots
 from genopt_pipeline.store import weights as weight_store
 
+#: The guards whose price is known, see ``core.policies.prices``.
+GUARDS = ("floor", "cap", "locks", "step")
 #: Columns of the table that the UI and the report show of an appraisal.
 WORTH_COLUMNS = (
     "weights",
@@ -72,13 +73,7 @@ def appraise(
     weights = weight_store.weights_in_force(connection, account_id, end)
     states = states_of(weights)
     if posts is None:
-        posts = performance_store.posts_as_of(
-            connection,
-            account_id,
-            at=end,
-            since=end - post_store.LONGEST_LOOKBACK,
-            estimator=settings.estimator,
-        )
+        posts = steps.snapshot_posts(connection, account_id, settings, end)
     weightings: dict[str, Mapping[str, float]] = {}
     prices = None
     if snapshot is not None:
@@ -112,6 +107,20 @@ def _default(weights: weight_store.Weights, first: Mapping[str, float]) -> dict[
         for name, row in weights.generators.items()
     }
     return appraisal.default_weights(drawn, first)
+
+
+def worth_numbers(found: Appraisal) -> dict[str, float]:
+    """What of an appraisal is worth plotting over time, by name; what is unknown is left out."""
+    numbers = {f"value/{worth.name}": worth.model.f_per_1k for worth in found.worths}
+    numbers |= {
+        f"value_from_posts/{worth.name}": worth.off_policy.f_per_1k for worth in found.worths
+    }
+    numbers |= {
+        "holdout_uplift": found.holdout.gain,
+        "sample_ratio_p": found.draws.ratio.p_value,
+        **{f"guard_price/{k}": v for k, v in (found.prices or {}).items() if k in GUARDS},
+    }
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def worth_rows(found: Appraisal) -> list[dict[str, Any]]:

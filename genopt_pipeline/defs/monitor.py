@@ -16,6 +16,7 @@ from genopt_pipeline.core.health import (
     HealthReport,
     check_health,
 )
+from genopt_pipeline.defs import evaluation
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.report.html import ReportData, render_report
 from genopt_pipeline.settings import Settings
@@ -101,7 +102,7 @@ def report_page(pipeline: Pipeline, account_id: str) -> str:
     now, settings = pipeline.now(), pipeline.settings
     since = now - timedelta(days=REPORT_DAYS)
     health = account_health(pipeline, account_id)
-    start, end = snapshot_store.current_window(now)
+    end = snapshot_store.current_window(now)[1]
     with pipeline.read() as connection:
         live = weight_store.live_weights(connection, account_id)
         posts = performance_store.posts_as_of(
@@ -115,7 +116,7 @@ def report_page(pipeline: Pipeline, account_id: str) -> str:
             connection, account_id, since=since, until=now, days=settings.window_days
         )
         versions = weight_store.weights_history(connection, account_id, since, now)
-        snapshot = snapshot_store.read_snapshot(connection, account_id, start)
+        appraisal, snapshot = evaluation.newest_appraisal(connection, account_id, settings, now)
         data = ReportData(
             account=account_id,
             as_of=end,
@@ -143,6 +144,7 @@ def report_page(pipeline: Pipeline, account_id: str) -> str:
             attribution=monitoring.attribution_by_window(connection, account_id, since),
             health=health,
             events=weight_store.recent_events(connection, account_id, limit=20),
+            appraisal=appraisal,
             explanations=None if snapshot is None else snapshot["proposal"].get("explanations"),
             notes=(SIMULATED,) if settings.source == "sandbox" else (),
         )

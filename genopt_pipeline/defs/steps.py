@@ -20,6 +20,7 @@ from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import attribution as attribution_store
 from genopt_pipeline.store import metrics, snapshots
 from genopt_pipeline.store import performance as performance_store
+from genopt_pipeline.store import posts as post_store
 from genopt_pipeline.store import weights as weight_store
 
 #: Data that an attribution reads before its window.
@@ -261,6 +262,19 @@ def data_gate(
     return None
 
 
+def snapshot_posts(
+    connection: Connection, account_id: str, settings: Settings, end: datetime
+) -> pd.DataFrame:
+    """The posts that a snapshot of the window that ends at ``end`` is computed from."""
+    return performance_store.posts_as_of(
+        connection,
+        account_id,
+        at=end,
+        since=end - post_store.LONGEST_LOOKBACK,
+        estimator=settings.estimator,
+    )
+
+
 def snapshot_step(
     connection: Connection,
     account_id: str,
@@ -269,20 +283,19 @@ def snapshot_step(
     end: datetime,
     *,
     force: bool = False,
+    posts: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Compute the snapshot of one window as a row of ``weight_snapshots``; writes nothing."""
+    """Compute the snapshot of one window as a row of ``weight_snapshots``; writes nothing.
+
+    posts: those of :func:`snapshot_posts`, if they were read already.
+    """
     in_force = weight_store.weights_in_force(connection, account_id, end)
     states = {
         name: policies.GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
         for name, row in in_force.generators.items()
     }
-    posts = performance_store.posts_as_of(
-        connection,
-        account_id,
-        at=end,
-        since=end - timedelta(days=70),
-        estimator=settings.estimator,
-    )
+    if posts is None:
+        posts = snapshot_posts(connection, account_id, settings, end)
     config = optimizer_config(settings)
     proposal, shadow = policies.propose_both(posts, states, now=end, config=config, force=force)
     refusal = None if force else data_gate(connection, account_id, settings, end)
@@ -309,6 +322,8 @@ def snapshot_step(
         "estimator": settings.estimator,
         "as_of": end.isoformat(),
         "sha256": frame_hash(posts),
+        "step": config.guards.step,
+        "cap": config.guards.cap,
         "top_performer": best.top,
         "top_performer_f_per_1k": best.top_f_per_1k,
         "bottom_performer": best.bottom,

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from genopt_pipeline.defs import checks, metadata, steps
+from genopt_pipeline.defs import checks, evaluation, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import SIX_HOURS, Partitions, key_of, windows
@@ -45,7 +45,7 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
-
+        settings = pipeline.settings
         backfill = is_backfill(context.run.tags)
 
         def run(account_id: str) -> list[dict[str, Any]]:
@@ -53,11 +53,29 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
             for start, end in windows(window.start, window.end, SIX_HOURS):
                 begun = time.perf_counter()
                 with pipeline.write() as connection:
-                    row = steps.snapshot_step(connection, account_id, pipeline.settings, start, end)
+                    posts = steps.snapshot_posts(connection, account_id, settings, end)
+                    row = steps.snapshot_step(
+                        connection, account_id, settings, start, end, posts=posts
+                    )
                     steps.write_snapshot(connection, account_id, row, backfilled=backfill)
-                took_ms = (time.perf_counter() - begun) * 1000
+                    took_ms = (time.perf_counter() - begun) * 1000
+                    worth = evaluation.appraise(
+                        connection, account_id, settings, end, snapshot=row, posts=posts
+                    )
                 rows.append(row)
                 _describe(context, account_id, row, key_of(start), took_ms)
+                context.add_asset_metadata(
+                    {
+                        f"{account_id}/worth": metadata.table(
+                            evaluation.worth_rows(worth), evaluation.WORTH_COLUMNS
+                        ),
+                        **{
+                            f"{account_id}/{name}": value
+                            for name, value in evaluation.worth_numbers(worth).items()
+                        },
+                    },
+                    partition_key=key_of(start),
+                )
             return rows
 
         with explained():
