@@ -127,6 +127,17 @@ class Settings(BaseSettings):
         default=7, ge=1, le=30, description="Days after posting that a post is read every window."
     )
 
+    drop_folder: Path | None = Field(
+        default=None,
+        description="Folder whose X exports (*.csv) are imported by themselves, once each, with "
+        "the generators of a `labels.csv` in it. Unset: none.",
+    )
+    drop_folder_settle_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="Seconds that a file of the drop folder must be unchanged before it is read.",
+    )
+
     # how weights are set
     policy: Literal["thompson", "exponential"] = Field(
         default="thompson", description="The policy that publishes; the other runs in its shadow."

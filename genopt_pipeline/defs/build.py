@@ -14,6 +14,7 @@ from genopt_pipeline.defs.assets.optimization import optimization_assets
 from genopt_pipeline.defs.assets.performance import performance_assets
 from genopt_pipeline.defs.checks import make_checks
 from genopt_pipeline.defs.control_job import make_control_job
+from genopt_pipeline.defs.drop_folder import make_drop_folder
 from genopt_pipeline.defs.jobs import make_jobs
 from genopt_pipeline.defs.partitions import make_partitions
 from genopt_pipeline.defs.prune import make_prune_job
@@ -47,6 +48,7 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
     partitions = make_partitions(pipeline.settings.start)
     jobs = make_jobs(partitions)
     prune_job, daily_prune = make_prune_job()
+    import_job, drop_folder = make_drop_folder()
     return dg.Definitions(
         assets=[
             *ingestion_assets(partitions),
@@ -56,9 +58,9 @@ def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
             *monitoring_assets(),
         ],
         asset_checks=make_checks(),
-        jobs=[*jobs.all, prune_job, make_control_job()],
+        jobs=[*jobs.all, prune_job, import_job, make_control_job()],
         schedules=[*make_schedules(jobs), daily_prune],
-        sensors=[*make_sensors(jobs), alert_sensor()],
+        sensors=[*make_sensors(jobs), drop_folder, alert_sensor()],
         resources={"pipeline": pipeline},
         # steps of one run share a connection and follow each other: processes would only cost
         executor=dg.in_process_executor,

@@ -1,6 +1,6 @@
 """Imported exports: totals of posts and days at the date of each export."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,19 @@ def imported_before(connection: Connection, account_id: str, content_hash: str) 
         {"account": account_id, "hash": content_hash},
     )
     return at
+
+
+def imported_hashes(connection: Connection, account_id: str, hashes: Collection[str]) -> set[str]:
+    """Those of the content hashes that were imported."""
+    return set(
+        connection.scalars(
+            text("""
+                SELECT content_hash FROM genopt.export_files
+                 WHERE account_id = :account AND content_hash = ANY(:hashes)
+            """),
+            {"account": account_id, "hashes": list(hashes)},
+        )
+    )
 
 
 def decision_ids(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +76,22 @@ def unresolved(connection: Connection, account_id: str, limit: int = 100) -> lis
         .limit(limit)
     ).mappings()
     return [dict(row) for row in rows]
+
+
+def known_places(
+    connection: Connection, account_id: str, kind: str, places: Collection[str]
+) -> set[str]:
+    """Those of the places that hold a record of this kind, open or dealt with."""
+    table = schema.quarantine
+    return set(
+        connection.scalars(
+            select(table.c.place).where(
+                table.c.account_id == account_id,
+                table.c.kind == kind,
+                table.c.place.in_(list(places)),
+            )
+        )
+    )
 
 
 def count_unresolved(connection: Connection, account_id: str) -> dict[str, int]:
