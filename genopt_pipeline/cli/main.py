@@ -5,7 +5,17 @@ import sys
 import typer
 
 import genopt_pipeline
-from genopt_pipeline.cli import common, control, data, decide, sandbox, server, simulation, views
+from genopt_pipeline.cli import (
+    common,
+    control,
+    data,
+    decide,
+    monitoring,
+    sandbox,
+    server,
+    simulation,
+    views,
+)
 
 app = typer.Typer(
     name="genopt",
@@ -47,6 +57,9 @@ app.command("archive", rich_help_panel=CONTROL)(control.archive)
 app.command("rollback", rich_help_panel=CONTROL)(control.rollback)
 app.command("dashboard", rich_help_panel=LOOK)(views.dashboard)
 app.command("health", rich_help_panel=LOOK)(views.health)
+app.command("alerts", rich_help_panel=LOOK)(monitoring.alerts)
+app.command("validate", rich_help_panel=START)(monitoring.validate)
+app.command("settings", rich_help_panel=START)(monitoring.settings_)
 app.command("weights", rich_help_panel=LOOK)(control.weights)
 app.command("history", rich_help_panel=LOOK)(views.history)
 app.command("explain", rich_help_panel=LOOK)(views.explain)

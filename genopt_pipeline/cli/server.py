@@ -28,6 +28,12 @@ from genopt_pipeline.store.engine import open_engine, reading_errors
 Days = Annotated[int, typer.Option("--days", min=1, max=365, help="Days of history.")]
 
 
+def default_dagster_home() -> Path:
+    """DAGSTER_HOME, or the checkout that this file is in; nothing is said of what it holds."""
+    named = os.environ.get("DAGSTER_HOME")
+    return Path(named) if named else Path(__file__).resolve().parents[2]
+
+
 def dagster_home() -> Path:
     """The folder with dagster.yaml and workspace.yaml.
 
@@ -36,8 +42,7 @@ def dagster_home() -> Path:
     CommandError
         DAGSTER_HOME is not set and this is not a checkout.
     """
-    named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else Path(__file__).resolve().parents[2]
+    home = default_dagster_home()
     for name in ("dagster.yaml", "workspace.yaml"):
         if not (home / name).is_file():
             raise CommandError(

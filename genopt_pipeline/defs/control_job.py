@@ -14,6 +14,8 @@ from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.store.weights import UnknownAccountError
 
 CONTROL = "control_weights"
+#: Not the job's name: a repository has one namespace for both.
+CONTROL_OP = "change_weights"
 
 
 class ControlConfig(dg.Config):
@@ -43,12 +45,12 @@ def make_control_job() -> dg.JobDefinition:
 
     # no retries: after a commit that nobody heard of, a second rollback would undo the first
     @dg.op(
-        name=CONTROL,
+        name=CONTROL_OP,
         description="Changes weights or states as a person asks, as an event with its reason. The "
         "others make room; floor, locks and the sum of exactly 1 hold. A command that cannot be "
         "done writes nothing.",
     )
-    def control_weights(
+    def change_weights(
         context: dg.OpExecutionContext,
         config: ControlConfig,
         pipeline: dg.ResourceParam[Pipeline],
@@ -82,7 +84,7 @@ def make_control_job() -> dg.JobDefinition:
         tags={"dagster/max_retries": "0"},
     )
     def control_job() -> None:
-        control_weights()
+        change_weights()
 
     return control_job
 

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from genopt_pipeline.defs.build import build_defs, make_pipeline
-from genopt_pipeline.defs.control_job import CONTROL
+from genopt_pipeline.defs.control_job import CONTROL, CONTROL_OP
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline_tests.scenario import START, Clock
 
@@ -21,7 +21,7 @@ def control(pipeline):
     def run(**config):
         with dg.DagsterInstance.ephemeral() as instance:
             return job.execute_in_process(
-                run_config={"ops": {CONTROL: {"config": config}}},
+                run_config={"ops": {CONTROL_OP: {"config": config}}},
                 instance=instance,
                 raise_on_error=False,
             )

@@ -138,6 +138,27 @@ class XApiSource:
             return self._collect_live(request, now)
         return self._collect_past(request, now)
 
+    def check_access(self) -> int:
+        """Ask once whose the token is; returns the account's followers. X may bill the request.
+
+        Raises
+        ------
+        XApiTransientError, XApiRateLimitedError, XApiRefusedError
+            X did not answer, or the token is not the account's.
+        """
+        config, gathering = self._config, Gathering()
+        self._ledger.open()
+        self._client.begin_window(self._monotonic() + config.limits.request_seconds)
+        window = LiveWindow(config, self._client, self._ledger, gathering, {}, now=self._clock())
+        window.read_followers()
+        self._ledger.close()
+        _raise_first(gathering)
+        if not gathering.followers:
+            raise XApiRefusedError(
+                "X answered without the account's follower count", kind="no_count"
+            )
+        return gathering.followers[0].followers_count
+
     # -- the present window ------------------------------------------------------------------
 
     def _collect_live(self, request: CollectRequest, now: datetime) -> CollectedBatch:
