@@ -26,6 +26,8 @@ from genopt_pipeline.store import imports, quarantine, source_states
 from genopt_pipeline.store import weights as weight_store
 
 IMPORT: Final = "import_exports"
+#: Not the job's name: a repository has one namespace for both.
+IMPORT_OP: Final = "import_files"
 #: The file with generators, beside the exports.
 LABELS_NAME: Final = "labels.csv"
 _SOURCE: Final = "drop_folder"
@@ -195,13 +197,13 @@ def make_drop_folder() -> tuple[dg.JobDefinition, dg.SensorDefinition]:
     """The job that imports, and the sensor that asks for it."""
 
     @dg.op(
-        name=IMPORT,
+        name=IMPORT_OP,
         pool="import",
         retry_policy=transient_retries(),
         description="Imports X exports, each whole or not at all; bad rows and bad files go to "
         "quarantine with the reason.",
     )
-    def import_exports(
+    def import_files(
         context: dg.OpExecutionContext,
         config: ImportExports,
         pipeline: dg.ResourceParam[Pipeline],
@@ -241,7 +243,7 @@ def make_drop_folder() -> tuple[dg.JobDefinition, dg.SensorDefinition]:
         executor_def=dg.in_process_executor,
     )
     def import_job() -> None:
-        import_exports()
+        import_files()
 
     @dg.sensor(
         name="import_drop_folder",
@@ -294,7 +296,7 @@ def _request(wanted: Due, now: datetime) -> dg.RunRequest:
         run_key=f"drop:{content}:{now:%Y%m%d%H}",
         run_config={
             "ops": {
-                IMPORT: {
+                IMPORT_OP: {
                     "config": {
                         "files": [
                             {"path": path, "content_hash": found} for path, found in wanted.files
