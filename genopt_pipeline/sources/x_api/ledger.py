@@ -103,6 +103,7 @@ class BudgetLedger:
         #: learnt in this window, and true for the next only when its batch is stored
         self._unconfirmed_newest: str | None = None
         self._unconfirmed_deleted: set[str] = set()
+        self._unconfirmed_asked_at: datetime | None = None
 
     def look(self) -> None:
         """Read the document and change nothing: another process may be at work with it.
@@ -124,6 +125,7 @@ class BudgetLedger:
         self._billed = set(self._state.billed)
         self._unconfirmed_newest = None
         self._unconfirmed_deleted = set()
+        self._unconfirmed_asked_at = None
 
     def open(self) -> None:
         """Read the document, settle what a crash left open, and begin a new day if it is one.
@@ -244,8 +246,13 @@ class BudgetLedger:
         today = self._now().date()
         self._state.deleted.update(dict.fromkeys(self._unconfirmed_deleted, today))
         self._state.newest_id = self._unconfirmed_newest or self._state.newest_id
+        if self._unconfirmed_asked_at is not None:
+            self._state.analytics = self._state.analytics.model_copy(
+                update={"last_asked_at": self._unconfirmed_asked_at}
+            )
         self._unconfirmed_newest = None
         self._unconfirmed_deleted = set()
+        self._unconfirmed_asked_at = None
         self._save()
 
     def rate_limit(self, endpoint: str) -> RateLimit | None:
@@ -298,14 +305,19 @@ class BudgetLedger:
         return self._state.analytics
 
     def learn_analytics(self, status: str, reason: str = "") -> None:
-        """Remember whether the endpoint is there; it was asked just now."""
+        """Remember whether the endpoint is there; it was asked just now.
+
+        When it gave something, that counts as asked once it is stored.
+        """
         now = self._now()
         known = self._state.analytics
+        if status == "present":
+            self._unconfirmed_asked_at = now
         self._state.analytics = AnalyticsState(
             status=status,
             since=known.since if known.status == status else now,
             reason=reason,
-            last_asked_at=now,
+            last_asked_at=known.last_asked_at if status == "present" else now,
         )
         self._save()
 
