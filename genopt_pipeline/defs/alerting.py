@@ -129,8 +129,11 @@ def current_alerts(
             end = summary["period_end"].iloc[0].to_pydatetime()
             drawn = draw_check(connection, account_id, end, days=float(settings.window_days))
             ratio = drawn.ratio
-            # what nobody drew would look like draws that were not due
-            expected = None if drawn.left_out else drawn.expected
+            if drawn.observed:
+                # only posts that say how they were drawn can be compared with what was called for
+                expected = drawn.expected
+                drawn_posts = summary["generator_name"].map(drawn.observed).fillna(0)
+                summary = summary.assign(posts_count=drawn_posts)
     findings = find_alerts(
         summary,
         weights=live.by_name,
