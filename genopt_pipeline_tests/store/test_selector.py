@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -143,3 +144,89 @@ def test_an_unknown_arm_or_number_is_an_error(engine, database):
             pytest.raises(Exception, match=r"unknown|must be|no gen"),
         ):
             connection.execute(text(f"SELECT * FROM genopt.select_generator({call})"))
+
+
+@pytest.mark.parametrize("arm", selection.ARMS)
+def test_the_function_itself_draws_at_random_and_exactly_at_every_edge(engine, arm):
+    with engine.begin() as connection:
+        set_weights(connection, UNEVEN)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT setseed(0.17)"))
+        counts = dict(
+            connection.execute(
+                text("""
+                    SELECT s.generator_name, count(*) FROM generate_series(1, 5000) i,
+                           LATERAL genopt.select_generator('main', :arm, nullif(i, i)) s GROUP BY 1
+                """),
+                {"arm": arm},
+            )
+            .tuples()
+            .all()
+        )
+        weights = {k: v for k, v in selection.arm_weights(UNEVEN, arm).items() if v > 0}
+        assert set(counts) == set(weights)
+        expected = [weights[name] * 5000 for name in counts]
+        assert stats.chisquare(list(counts.values()), expected).pvalue > 1e-4
+        edges = np.cumsum(list(weights.values()))[:-1]
+        for u in [0.0, np.nextafter(1.0, 0.0), *(edges - 1e-9), *(edges + 1e-9)]:
+            row = connection.execute(
+                text("SELECT * FROM genopt.select_generator('main', :arm, :u)"),
+                {"arm": arm, "u": float(u)},
+            ).one()
+            assert (row.generator_name, row.experiment_arm) == (
+                selection.draw(weights, float(u))[0],
+                arm,
+            )
+
+
+@pytest.mark.parametrize("arm", selection.ARMS)
+def test_the_probability_of_the_draw_is_stored_with_the_post(engine, database, arm):
+    with engine.begin() as connection:
+        set_weights(connection, UNEVEN)
+    selector = GeneratorSelector(psql_url(database))
+    drawn = selector.select(arm, random.Random(3))
+    assert selector.record_post("d1", drawn, posted_at=datetime.now(UTC)) == drawn.generator_name
+    selector.close()
+    with engine.connect() as connection:
+        row = connection.execute(
+            text("""
+                SELECT generator_name, selection_probability, experiment_arm, weights_version
+                  FROM genopt.content_metadata WHERE decision_id = 'd1'
+            """)
+        ).one()
+    expected = selection.arm_weights(UNEVEN, arm)[drawn.generator_name]
+    assert row.selection_probability == pytest.approx(expected, abs=1e-12)
+    assert (row.generator_name, row.experiment_arm, row.weights_version) == (
+        drawn.generator_name,
+        arm,
+        2,
+    )
+
+
+def test_a_draw_during_an_update_is_by_one_version(engine, database):
+    seen, stop = [], threading.Event()
+
+    def draw(number):
+        selector = GeneratorSelector(psql_url(database))
+        rng = random.Random(number)
+        while not stop.is_set():
+            seen.append(selector.select(selection.ARMS[number], rng))
+        selector.close()
+
+    threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(30):
+            with engine.begin() as connection:
+                set_weights(connection, UNEVEN if number % 2 else DEFAULT_WEIGHTS)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len({item.weights_version for item in seen}) > 5
+    for item in seen:
+        uneven = item.weights_version > 1 and item.weights_version % 2  # version 2 is even again
+        weights = UNEVEN if uneven else DEFAULT_WEIGHTS
+        expected = selection.arm_weights(weights, item.experiment_arm)
+        assert item.probability == pytest.approx(expected[item.generator_name], abs=1e-12)
