@@ -85,3 +85,36 @@ def test_a_replay_of_nothing_is_refused():
             start=START,
             end=START + timedelta(days=1),
         )
+
+
+def test_a_replay_is_compared_with_other_weights_by_posts_and_by_the_model():
+    start, end = START + timedelta(days=3), START + timedelta(days=12)
+    poor = {"a": 0.9, "b": 0.05, "c": 0.05}
+    seen = []
+    result = backtest(
+        history_of(12),
+        EVEN,
+        start=start,
+        end=end,
+        alternatives={"even": lambda _: EVEN, "poor": lambda _: poor},
+        progress=seen.append,
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    found = {weighting.name: weighting for weighting in result.weightings}
+    assert list(found) == ["replayed", "even", "poor"]
+    assert found["replayed"].off_policy == result.value
+    assert found["even"].off_policy.f_per_1k == pytest.approx(result.logged.f_per_1k)
+    assert found["even"].mean_weights == pytest.approx(EVEN)
+    assert found["replayed"].replayed_over.gain == 0
+    assert 0 < found["even"].replayed_over.low < found["poor"].replayed_over.low
+    for weighting in found.values():
+        assert weighting.model.low < weighting.off_policy.f_per_1k < weighting.model.high
+
+
+def test_without_known_probabilities_a_replay_has_no_value_from_posts():
+    history = history_of(6).assign(selection_probability=np.nan)
+    result = backtest(history, EVEN, start=START + timedelta(days=3), end=START + timedelta(days=6))
+    assert result.value.f_per_1k is None
+    assert result.value.left_out == 45
+    assert result.weightings[0].model.f_per_1k > 0
