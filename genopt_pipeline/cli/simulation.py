@@ -256,22 +256,21 @@ def _chosen(given: Sequence[str], known: tuple[str, ...], kind: str, option: str
 @contextlib.contextmanager
 def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
     """A bar on standard error that is told the share done; Ctrl-C is exit 130, in one line."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    ) as progress:
-        task = progress.add_task(title, total=1.0)
-        try:
+    try:
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=quiet,
+        ) as progress:
+            task = progress.add_task(title, total=1.0)
             yield lambda share: progress.update(task, completed=share)
-        except KeyboardInterrupt:
-            progress.stop()
-            common.errors.print("interrupted; nothing was written")
-            raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        common.errors.print("interrupted; nothing was written")
+        raise SystemExit(130) from None
 
 
 def write_whole(path: Path, text: str) -> None:
