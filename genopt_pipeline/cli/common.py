@@ -17,9 +17,14 @@ from genopt_pipeline.core.policies import GuardError, ProposalInputError
 from genopt_pipeline.core.selection import InvalidWeightsError
 from genopt_pipeline.settings import Settings, load_settings
 from genopt_pipeline.sources.base import SourceError
-from genopt_pipeline.store.engine import DatabaseUnavailableError, describe
+from genopt_pipeline.store.engine import (
+    DISK_FULL,
+    DatabaseFullError,
+    DatabaseUnavailableError,
+    describe,
+)
 from genopt_pipeline.store.migrate import SchemaVersionError
-from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError
+from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError, last_trouble
 from genopt_pipeline.store.weights import (
     StaleVersionError,
     UnknownAccountError,
@@ -41,6 +46,7 @@ TOLD = (
     CommandError,
     SourceError,
     DatabaseUnavailableError,
+    DatabaseFullError,
     SchemaVersionError,
     DatabaseUrlError,
     EmbeddedServerError,
@@ -116,6 +122,8 @@ def one_line_errors() -> Iterator[None]:
     """Print known failures as one line and exit 1; a bug still shows its traceback."""
     try:
         yield
+    except DatabaseUnavailableError as error:
+        _fail(" ".join(str(error).split()) + _embedded_trouble())
     except TOLD as error:
         _fail(" ".join(str(error).split()))
     except DBAPIError as error:
@@ -127,10 +135,19 @@ def one_line_errors() -> Iterator[None]:
         _fail(f"{error.strerror or error}{place}")
 
 
+def _embedded_trouble() -> str:
+    try:
+        known = load_settings()
+    except ValidationError:
+        return ""
+    told = last_trouble(known.home) if known.database_url is None else None
+    return f"; the embedded server's log says: {told}" if told else ""
+
+
 def _database(error: DBAPIError) -> str:
     state = getattr(error.orig, "sqlstate", None)
     said = describe(error)
-    if state == "53100":
+    if state == DISK_FULL:
         return f"the disk of the database is full ({said}); nothing was written"
     return f"the database refused: {said}; nothing was written"
 

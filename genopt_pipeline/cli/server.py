@@ -157,13 +157,12 @@ def prune(
     """
     settings = common.settings()
     os.environ["DAGSTER_HOME"] = str(dagster_home())
-    import dagster as dg
-
+    from genopt_pipeline.defs.instance import open_instance
     from genopt_pipeline.defs.prune import prune as prune_instance
 
     days = settings.keep_events_days if keep_days is None else keep_days
     with (
-        dg.DagsterInstance.get() as instance,
+        open_instance() as instance,
         Progress(
             SpinnerColumn(),
             TextColumn("{task.completed:,.0f} events deleted"),
@@ -212,19 +211,20 @@ def _history(settings: Settings, days: int, *, quiet: bool) -> dict[str, Any]:
     os.environ["DAGSTER_HOME"] = str(dagster_home())
     import logging
 
-    import dagster as dg
-
     from genopt_pipeline.defs import history
     from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.defs.instance import open_instance
 
     logging.getLogger("dagster").setLevel(logging.WARNING)
+    # Dagster's storage tells the root logger of each try to connect; the last one is our error
+    logging.getLogger().setLevel(logging.ERROR)
     begun = time.monotonic()
     pipeline = make_pipeline(settings)
     now = pipeline.now()
     start = history.start_of_history(pipeline, now, days)
     stages = history.plan(start, now)
     with (
-        dg.DagsterInstance.get() as instance,
+        open_instance() as instance,
         Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

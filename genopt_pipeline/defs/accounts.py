@@ -7,7 +7,7 @@ import dagster as dg
 
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.store import weights as weight_store
-from genopt_pipeline.store.engine import DatabaseUnavailableError
+from genopt_pipeline.store.engine import DatabaseFullError, DatabaseUnavailableError
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def for_each_account(
     ------
     dagster.Failure
         After all accounts were tried, if a step failed; names the accounts and reasons.
-    DatabaseUnavailableError
+    DatabaseUnavailableError, DatabaseFullError
         At once: nothing can be done for any account.
     """
     with pipeline.read() as connection:
@@ -31,7 +31,7 @@ def for_each_account(
     for account_id in accounts:
         try:
             results[account_id] = step(account_id)
-        except DatabaseUnavailableError:
+        except (DatabaseUnavailableError, DatabaseFullError):
             raise
         except Exception as error:  # raised again below, with the account's name
             context.log.exception("account %s", account_id)

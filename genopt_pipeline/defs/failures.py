@@ -10,7 +10,7 @@ from genopt_pipeline.sources.base import (
     SourceRefusedError,
     TransientSourceError,
 )
-from genopt_pipeline.store.engine import DatabaseUnavailableError
+from genopt_pipeline.store.engine import DatabaseFullError, DatabaseUnavailableError
 from genopt_pipeline.store.migrate import SchemaVersionError
 from genopt_pipeline.store.server import DatabaseUrlError
 
@@ -44,6 +44,7 @@ def explained() -> Iterator[None]:
         SourceRefusedError,
         SchemaVersionError,
         DatabaseUrlError,
+        DatabaseFullError,
         ValueError,
     ) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

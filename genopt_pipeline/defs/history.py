@@ -109,17 +109,24 @@ def run_history(
                 key_of(stage.first) if stage.first is not None and not stage.tags else None
             ),
             tags={**stage.tags, PROCESS_TAG: str(os.getpid())},
-            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
         if not result.success:
-            failures = [
-                event.step_failure_data.error_display_string.strip().splitlines()[0]
-                for event in result.get_step_failure_events()
-            ]
+            failures = [_reason(event) for event in result.get_step_failure_events()]
             raise HistoryError(
                 f"{stage.title}: run {result.run_id} failed: {'; '.join(failures) or 'no step ran'}"
             )
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """What went wrong in a step: the message of a ``Failure``, else of the first cause."""
+    data = event.step_failure_data
+    told = data.user_failure_data and data.user_failure_data.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join((told or (error.message if error else "no reason is known")).split())
 
 
 def end_orphans(instance: dg.DagsterInstance) -> int:

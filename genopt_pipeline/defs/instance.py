@@ -4,16 +4,19 @@
 database as the commands of genopt do, be it the embedded server or a deployment's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import URL
 
 from genopt_pipeline.settings import load_settings
+from genopt_pipeline.store.engine import DatabaseUnavailableError, first_line, reading_errors
 from genopt_pipeline.store.migrate import create_database
 from genopt_pipeline.store.server import resolve_urls
 
@@ -21,6 +24,26 @@ from genopt_pipeline.store.server import resolve_urls
 def storage_url(url: URL) -> str:
     """The URL as Dagster's storage takes it: psycopg2, which its NOTIFY statements need."""
     return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+
+
+@contextmanager
+def open_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of ``DAGSTER_HOME``, whose database's failures are told as ours are.
+
+    Raises
+    ------
+    DatabaseUnavailableError, DatabaseFullError
+        Dagster's database does not answer, or its disk is full.
+    """
+    url = resolve_urls(load_settings()).dagster
+    try:
+        with reading_errors(url), dg.DagsterInstance.get() as instance:
+            yield instance
+    except DagsterPostgresException as error:
+        place = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        raise DatabaseUnavailableError(
+            f"Dagster's database {place} does not answer: {first_line(error.__cause__ or error)}"
+        ) from error
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):

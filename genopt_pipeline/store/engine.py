@@ -6,6 +6,7 @@ Functions of the store take a ``Connection``; who opens it decides where a trans
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -14,8 +15,16 @@ from genopt_pipeline.store.schema import SCHEMA
 CONNECT_TIMEOUT_SECONDS = 10
 
 
+#: SQLSTATE of a disk that is full.
+DISK_FULL = "53100"
+
+
 class DatabaseUnavailableError(RuntimeError):
     """The database did not answer; nothing is known about its data."""
+
+
+class DatabaseFullError(RuntimeError):
+    """The database's disk is full; the transaction was rolled back whole."""
 
 
 def open_engine(url: URL, *, search_path: str = f"{SCHEMA},public") -> Engine:
@@ -38,25 +47,39 @@ def open_engine(url: URL, *, search_path: str = f"{SCHEMA},public") -> Engine:
 
 def describe(error: DBAPIError) -> str:
     """The first line of what the server or driver said."""
-    lines = str(error.orig).strip().splitlines()
-    return lines[0] if lines else type(error.orig).__name__
+    return first_line(error.orig)
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of an error's message, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
 def reading_errors(url: URL) -> Iterator[None]:
-    """Turn a failed connection into one clear error.
+    """Turn a failed connection, and a full disk, into one clear error.
 
     Raises
     ------
     DatabaseUnavailableError
         The server cannot be reached, refuses the user, or has no such database.
+    DatabaseFullError
+        Its disk is full.
     """
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, psycopg.OperationalError) as error:
+        # COPY speaks to the driver itself, whose errors nobody wraps
+        original = error.orig if isinstance(error, OperationalError) else error
         place = url.render_as_string(hide_password=True)
+        if getattr(original, "sqlstate", None) == DISK_FULL:
+            raise DatabaseFullError(
+                f"the disk of the database {place} is full ({first_line(original)}); nothing was "
+                "half-written: make room, then run the same again"
+            ) from error
         raise DatabaseUnavailableError(
-            f"the database {place} does not answer: {describe(error)}"
+            f"the database {place} does not answer: {first_line(original)}"
         ) from error
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from genopt_pipeline.settings import Settings
+from genopt_pipeline.store.engine import first_line
 
 
 class DatabaseUrlError(ValueError):
@@ -74,15 +75,13 @@ def start_embedded(home: Path) -> URL:
             server = get_server(folder, cleanup_mode=None)
         uri = server.get_uri("postgres")
     except Exception as error:  # the library raises whatever its parts raise
+        trouble = last_trouble(home)
         raise EmbeddedServerError(
-            f"the embedded PostgreSQL server in {folder} did not start: {_first_line(error)}; "
-            f"see {folder / 'log'}, or set GENOPT_DATABASE_URL to a server of your own"
+            f"the embedded PostgreSQL server in {folder} did not start: "
+            f"{trouble or first_line(error)}; see {folder / 'log'}, or set GENOPT_DATABASE_URL to "
+            "a server of your own"
         ) from error
     return make_url(uri)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def stop_embedded(home: Path) -> bool:
@@ -97,6 +96,18 @@ def stop_embedded(home: Path) -> bool:
         server = get_server(folder, cleanup_mode=None)
         server.stop()
     return True
+
+
+def last_trouble(home: Path) -> str | None:
+    """What the embedded server's log last said of why it stopped; None if nothing."""
+    log = data_directory(home) / "log"
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - 20_000, 0))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    told = [line for line in lines if "PANIC:" in line or "No space left" in line]
+    return told[-1].split("] ", 1)[-1] if told else None
 
 
 def resolve_urls(settings: Settings) -> DatabaseUrls:
