@@ -16,6 +16,7 @@ import random
 import secrets
 import socket
 import struct
+import sys
 import threading
 import time
 from base64 import b64decode
@@ -26,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from genopt_pipeline.sandbox.faults import (
@@ -111,7 +112,7 @@ class SandboxServer:
         self._used: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._http = ThreadingHTTPServer((host, port), _handler_of(self))
+        self._http = _Listener((host, port), _handler_of(self))
         self._http.daemon_threads = True
         self._http.block_on_close = False
         self._thread = threading.Thread(
@@ -340,6 +341,16 @@ def _endpoint_of(method: str, path: str, user_id: str) -> str | None:
         "/2/tweets/analytics": "analytics",
         "/2/usage/tweets": "usage",
     }.get(path)
+
+
+class _Listener(ThreadingHTTPServer):
+    """One thread a connection; a client that goes away is no error of the server."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if isinstance(sys.exception(), ConnectionError):
+            log.debug("%s went away", client_address)
+        else:
+            super().handle_error(request, client_address)
 
 
 def _handler_of(server: SandboxServer) -> type[BaseHTTPRequestHandler]:
