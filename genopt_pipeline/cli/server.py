@@ -343,6 +343,8 @@ def serve_ui(settings: Settings) -> None:
     CommandError
         They stopped by themselves.
     """
+    from genopt_pipeline.defs.schedules import next_ticks
+
     home = dagster_home()
     environment = {**os.environ, "DAGSTER_HOME": str(home)}
     if settings.database_url is None:
@@ -351,6 +353,11 @@ def serve_ui(settings: Settings) -> None:
     console.print(
         f"Dagster UI: [link]http://127.0.0.1:{settings.port}[/link]  (Ctrl-C stops it; "
         "`genopt down` stops the embedded database)"
+    )
+    ticks = next_ticks(datetime.now(UTC))
+    console.print(
+        "next ticks (UTC): " + ", ".join(f"{name} {at:%H:%M}" for name, at in ticks.items()),
+        highlight=False,
     )
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
         [

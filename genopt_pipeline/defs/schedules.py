@@ -18,6 +18,21 @@ from genopt_pipeline.defs.partitions import (
 )
 
 
+#: Length of the windows of each schedule, and how long after a boundary it ticks.
+TICKS = {
+    "every_ten_minutes": (TEN_MINUTES, timedelta(0)),
+    "every_two_hours": (TWO_HOURS, timedelta(minutes=4)),
+    "every_six_hours": (SIX_HOURS, timedelta(minutes=12)),
+}
+
+
+def next_ticks(now: datetime) -> dict[str, datetime]:
+    """When each schedule ticks next after ``now``."""
+    return {
+        name: window_of(now - after, length)[1] + after for name, (length, after) in TICKS.items()
+    }
+
+
 def make_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
     """The three schedules, running from the start."""
 

@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import cron_string_iterator
 from sqlalchemy import text
 
 from genopt_pipeline.defs import sensors
 from genopt_pipeline.defs.jobs import ATTRIBUTE, INGEST, OPTIMIZE, PUBLISH
 from genopt_pipeline.defs.partitions import SIX_HOURS, TEN_MINUTES, TWO_HOURS, key_of
+from genopt_pipeline.defs.schedules import TICKS, next_ticks
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline_tests.scenario import START, Installation, everything, hours, instance_on
 
@@ -123,6 +125,14 @@ def test_a_schedules_tick_asks_for_its_window(installation, name, tick, window):
     )
     requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests] == [key_of(window)]
+
+
+def test_the_next_ticks_that_are_announced_are_those_of_the_schedules(installation):
+    now = START + hours(30) + timedelta(minutes=3)
+    for schedule in installation.defs.schedules:
+        if schedule.name in TICKS:
+            ticks = cron_string_iterator(now.timestamp(), schedule.cron_schedule, "UTC")
+            assert next_ticks(now)[schedule.name] == next(ticks)
 
 
 def test_missed_windows_are_asked_for_and_a_gap_in_readings_stays_a_gap(installation):
