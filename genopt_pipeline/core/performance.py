@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from genopt_pipeline.core.intervals import (
@@ -198,28 +199,30 @@ def summarize(
         raise ValueError(f"lookback is {lookback}; it must be positive")
     end = pd.Timestamp(now)
     start = None if lookback is None else end - lookback
-    frame = frame[frame["posted_at"] < end]
-    current = frame if start is None else frame[frame["posted_at"] >= start]
-    before = frame.iloc[:0]
-    if start is not None and lookback is not None:
-        before = frame[(frame["posted_at"] >= start - lookback) & (frame["posted_at"] < start)]
+    posts_by_name = _by_generator(frame, end)
+    current: dict[str, _Columns] = {}
+    before: dict[str, _Columns] = {}
+    for name, columns in posts_by_name.items():
+        age = columns["age_seconds"]
+        if lookback is None:
+            current[name] = _take(columns, age > 0)
+            continue
+        length = lookback.total_seconds()
+        current[name] = _take(columns, (age > 0) & (age <= length))
+        before[name] = _take(columns, (age > length) & (age <= 2 * length))
 
-    now_by_name = _measured_by_generator(current, end, config)
-    before_by_name = _measured_by_generator(before, end, config)
+    now_by_name = _measured_by_generator(current, config)
+    before_by_name = _measured_by_generator(before, config)
     dispersion = fit_dispersion((posts.followers, posts.exposure) for posts in now_by_name.values())
     both = fit_dispersion(
         (posts.followers, posts.trend_exposure)
         for posts in (*now_by_name.values(), *before_by_name.values())
     )
-    by_name = dict(iter(current.groupby("generator_name", sort=True)))
     rows = []
     for name in names:
-        row = _row(
-            by_name.get(name, current.iloc[:0]),
-            now_by_name.get(name),
-            dispersion=dispersion,
-            config=config,
-        )
+        row = _row(current.get(name), now_by_name.get(name), dispersion=dispersion, config=config)
+        if "last" in row:
+            row["last_posted_at"] = frame["posted_at"].iloc[row.pop("last")]
         trend = _trend(now_by_name.get(name), before_by_name.get(name), both.mean, config)
         rows.append(
             {
@@ -345,49 +348,84 @@ def _checked(
     return frame.sort_values(["posted_at", "decision_id"], kind="stable")
 
 
+#: Columns of one generator's posts as arrays, (posts,), oldest first; NaN is unknown.
+_Columns = Mapping[str, FloatArray]
+_NUMBERS: Final = (*_COUNTS, "views", "followers", "followers_variance", "quality_score")
+
+
+def _by_generator(frame: pd.DataFrame, end: pd.Timestamp) -> dict[str, _Columns]:
+    """The posts of each generator, in their order: pandas is slow on many small groups."""
+    columns = {name: frame[name].to_numpy(dtype=np.float64) for name in _NUMBERS}
+    columns["age_seconds"] = (
+        (end - frame["posted_at"]).dt.total_seconds().to_numpy(dtype=np.float64)
+    )
+    columns["position"] = np.arange(len(frame), dtype=np.float64)
+    names = frame["generator_name"].to_numpy(dtype=object)
+    return {str(name): _take(columns, names == name) for name in pd.unique(names)}
+
+
+def _take(columns: _Columns, keep: npt.NDArray[np.bool_]) -> _Columns:
+    return {name: values[keep] for name, values in columns.items()}
+
+
 def _measured_by_generator(
-    frame: pd.DataFrame, end: pd.Timestamp, config: PerformanceConfig
+    by_name: Mapping[str, _Columns], config: PerformanceConfig
 ) -> dict[str, _Measured]:
-    measured = frame[frame["impressions"].notna() & frame["followers"].notna()]
     result = {}
-    for name, group in measured.groupby("generator_name", sort=True):
-        age_hours = (end - group["posted_at"]).dt.total_seconds().to_numpy() / 3600.0
-        impressions = group["impressions"].to_numpy(dtype=np.float64)
-        exposure = impressions / 1000.0
+    for name in sorted(by_name):
+        known = ~np.isnan(by_name[name]["impressions"]) & ~np.isnan(by_name[name]["followers"])
+        if not known.any():
+            continue
+        posts = _take(by_name[name], known)
+        exposure = posts["impressions"] / 1000.0
+        age_hours = posts["age_seconds"] / 3600.0
         maturity = np.expm1(-age_hours / config.followers_tau_hours) / np.expm1(
             -age_hours / config.impressions_tau_hours
         )
-        result[str(name)] = _Measured(
-            followers=group["followers"].to_numpy(dtype=np.float64),
-            variance=group["followers_variance"].fillna(0.0).to_numpy(dtype=np.float64),
-            impressions=impressions,
+        result[name] = _Measured(
+            followers=posts["followers"],
+            variance=np.nan_to_num(posts["followers_variance"], nan=0.0),
+            impressions=posts["impressions"],
             exposure=exposure,
             trend_exposure=exposure * maturity,
         )
     return result
 
 
+def _sum(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.sum()) if len(known) else math.nan
+
+
+def _mean(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def _row(
-    group: pd.DataFrame,
+    posts: _Columns | None,
     measured: _Measured | None,
     *,
     dispersion: Dispersion,
     config: PerformanceConfig,
 ) -> dict[str, Any]:
-    views = group["views"].where(group["views"].notna(), group["impressions"])
+    if posts is None or not len(posts["impressions"]):
+        return {"posts_count": 0, "posts_measured": 0}
+    views = np.where(np.isnan(posts["views"]), posts["impressions"], posts["views"])
     row: dict[str, Any] = {
-        "posts_count": len(group),
+        "posts_count": len(views),
         "posts_measured": 0,
-        "engagement_rate": _engagement_rate(group),
-        "total_likes": group["likes"].sum(min_count=1),
-        "total_retweets": group["retweets"].sum(min_count=1),
-        "total_replies": group["replies"].sum(min_count=1),
-        "total_views": views.sum(min_count=1),
-        "avg_likes": group["likes"].mean(),
-        "avg_retweets": group["retweets"].mean(),
-        "avg_replies": group["replies"].mean(),
-        "avg_quality_score": group["quality_score"].mean(),
-        "last_posted_at": group["posted_at"].max(),
+        "engagement_rate": _engagement_rate(posts),
+        "total_likes": _sum(posts["likes"]),
+        "total_retweets": _sum(posts["retweets"]),
+        "total_replies": _sum(posts["replies"]),
+        "total_views": _sum(views),
+        "avg_likes": _mean(posts["likes"]),
+        "avg_retweets": _mean(posts["retweets"]),
+        "avg_replies": _mean(posts["replies"]),
+        "avg_quality_score": _mean(posts["quality_score"]),
+        # posts are in the order of time; where its latest one is in the frame
+        "last": int(posts["position"][-1]),
     }
     if measured is None:
         return row
@@ -413,14 +451,13 @@ def _row(
     }
 
 
-def _engagement_rate(group: pd.DataFrame) -> float:
-    known = group[list(_COUNTS)].notna().all(axis=1)
-    complete = group[known]
-    impressions = float(complete["impressions"].sum())
+def _engagement_rate(posts: _Columns) -> float:
+    engagements = posts["likes"] + 2 * posts["retweets"] + 3 * posts["replies"]
+    complete = ~np.isnan(engagements + posts["impressions"])
+    impressions = float(posts["impressions"][complete].sum())
     if impressions <= 0:
         return math.nan
-    engagements = complete["likes"] + 2 * complete["retweets"] + 3 * complete["replies"]
-    return float(engagements.sum()) / impressions
+    return float(engagements[complete].sum()) / impressions
 
 
 def _trend(
