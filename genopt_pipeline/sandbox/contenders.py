@@ -22,7 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: The look-back of the user's calculator and of the gate.
 WINDOW_HOURS: Final = 7 * 24.0
-_ACCOUNTS_AT_ONCE: Final = 64
+_ACCOUNTS_AT_ONCE: Final = 128
 
 #: Posts seen so far and the generators that exist, both of all accounts -> target shares
 #: (accounts, generators), and which accounts have any evidence to act on.

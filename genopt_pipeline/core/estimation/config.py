@@ -19,6 +19,8 @@ class EstimationConfig:
     spread_grid, spread_median, spread_sd: values of tau, the coefficient of variation of rates
     between generators, and its log-normal prior.
     cut_days: ages at which a rate may have changed. hazard_per_day: prior rate of such changes.
+    drift_days, drift_probability: correlation times of rates that wander all the time, and the
+    prior probability that an account's rates do, shared equally among them.
     """
 
     impressions_hours: float = 8.0
@@ -27,11 +29,13 @@ class EstimationConfig:
     horizon_days: float = 70.0
     dispersion: float = 0.7
     dispersion_posts: float = 8.0
-    spread_grid: tuple[float, ...] = (0.03, 0.1, 0.2, 0.3, 0.45, 0.65, 1.0)
+    spread_grid: tuple[float, ...] = (0.04, 0.12, 0.25, 0.45, 0.8)
     spread_median: float = 0.4
     spread_sd: float = 0.7
     cut_days: tuple[float, ...] = (2.0, 4.0, 7.0, 11.0, 16.0, 23.0, 32.0, 45.0)
     hazard_per_day: float = 1.0 / 120.0
+    drift_days: tuple[float, ...] = (25.0, 90.0)
+    drift_probability: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse settings that leave the model undefined, by name."""
@@ -50,6 +54,12 @@ class EstimationConfig:
                 raise ValueError(f"{name} must be a number above 0, not {value!r}")
         if not (math.isfinite(self.hazard_per_day) and 0 <= self.hazard_per_day < 1):
             raise ValueError(f"hazard_per_day must be from 0 to below 1: {self.hazard_per_day!r}")
+        if not (math.isfinite(self.drift_probability) and 0 <= self.drift_probability < 1):
+            raise ValueError(
+                f"drift_probability must be from 0 to below 1: {self.drift_probability!r}"
+            )
+        if not all(math.isfinite(days) and days > 0 for days in self.drift_days):
+            raise ValueError("drift_days must hold numbers above 0")
         if not self.spread_grid or min(self.spread_grid) <= 0 or max(self.spread_grid) > 1:
             raise ValueError("spread_grid must hold values above 0 and at most 1")
         edges = (0.0, *self.cut_days, self.horizon_days)

@@ -6,11 +6,16 @@ posts were counted (``statistics``), and which generator is best (``comparison``
 Model: the rates of an account's generators are ``Gamma(1/tau^2, 1/(tau^2 mu))``, with mean mu and
 coefficient of variation tau; weighted followers y with exposure e are then gamma-Poisson,
 ``log p(y | tau) = lgamma(a + y) - lgamma(a) + a log(b / (b + e)) + y log(1 / (b + e)) + const``
-with ``a = 1/tau^2, b = a/mu``. tau is integrated over a grid, mu is its estimate given tau. A rate
-may have changed once at one of the cuts: the posts before the cut and after it then have rates
-of their own, both from the same prior.
+with ``a = 1/tau^2, b = a/mu``. tau is integrated over a grid, mu is its estimate given tau.
+
+Accounts are of one of several kinds, and the data of all generators together say which. In a
+steady one a rate may have changed once at one of the cuts: the posts before the cut and after it
+then have rates of their own, both from the same prior. In a drifting one all rates wander about the
+level, with one of the time constants ``drift_days``; how far back posts still count then follows
+from how much of each generator was seen, instead of from a half-life that fits none.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +41,10 @@ class Posterior:
     error, right for an interval of the rate itself. shrink: share of the prior
     in the estimate, 1 where there are no data. change_probability: (accounts, generators) that
     the rate changed within the horizon; change_days: most probable age of such a change (NaN
-    without cuts). level: (accounts,) the account's mean rate. spread: (accounts,) posterior mean
-    of tau. differ: (accounts,) posterior probability that tau exceeds 0.15, that is, that the
-    generators differ by more than noise.
+    without cuts). drift: (accounts,) probability that the rates wander all the time. level:
+    (accounts,) the account's mean rate. spread: (accounts,) posterior mean of tau. differ:
+    (accounts,) posterior probability that tau exceeds 0.15, that is, that the generators differ
+    by more than noise.
     """
 
     log_mean: Floats
@@ -47,6 +53,7 @@ class Posterior:
     shrink: Floats
     change_probability: Floats
     change_days: Floats
+    drift: Floats
     level: Floats
     spread: Floats
     differ: Floats
@@ -68,40 +75,32 @@ def posterior(
     if present is not None:
         followers = np.where(present[:, :, None], followers, 0.0)
         exposure = np.where(present[:, :, None], exposure, 0.0)
-    seen = np.cumsum(followers, axis=2), np.cumsum(exposure, axis=2)
-    total_y, total_e = seen[0][:, :, -1], seen[1][:, :, -1]
+    total_y, total_e = followers.sum(axis=2), exposure.sum(axis=2)
     tau = np.array(config.spread_grid)
-    shape = 1.0 / tau**2
     level = _levels(total_y, total_e, tau)
-    rate = shape / level
-    # segments: the last entry is the whole history, the others what came after each cut
-    y = np.moveaxis(seen[0], 2, 1)[:, None]
-    e = np.moveaxis(seen[1], 2, 1)[:, None]
-    a, b = shape[None, :, None, None], rate[:, :, None, None]
-    alpha, beta = a + y, b + e
-    log_beta = np.log(beta)
-    recent = log_gamma(alpha) - alpha * log_beta
-    old = _log_marginal(a + (y[:, :, -1:] - y[:, :, :-1]), b + (e[:, :, -1:] - e[:, :, :-1]))
-    constant = a * np.log(b) - log_gamma(a)
-    # log evidence (accounts, tau, segments, generators) with one rate or with two
-    evidence = recent + constant
-    evidence[:, :, :-1] += old + constant
-    evidence += _log_change_prior(config)[None, None, :, None]
-    top = evidence.max(axis=2, keepdims=True)
-    np.exp(evidence - top, out=evidence)
-    marginal = evidence.sum(axis=2, keepdims=True)
-    by_tau = (np.log(marginal) + top)[:, :, 0, :].sum(axis=2) + _log_spread_prior(config)[None]
-    by_tau -= by_tau.max(axis=1, keepdims=True)
-    weight_tau = np.exp(by_tau)
-    weight_tau /= weight_tau.sum(axis=1, keepdims=True)
-    weight = evidence * (weight_tau[:, :, None, None] / marginal)
-    mean = digamma(alpha) - log_beta
-    log_mean = np.einsum("atsk,atsk->ak", weight, mean)
-    spread_of_means = (mean - log_mean[:, None, None, :]) ** 2
-    variance = np.einsum("atsk,atsk->ak", weight, trigamma(alpha) + spread_of_means)
-    shrink = np.einsum("atsk,atsk->ak", weight, b / beta)
+    prior = _Prior(1.0 / tau[:, None] ** 2, level[:, :, None])
+    steady = _steady(followers, exposure, prior, config)
+    kinds = [steady] + [
+        _drifting(followers, exposure, prior, days, config) for days in config.drift_days
+    ]
+    # (kinds, accounts, tau): how probable each kind of account is, with each spread
+    by_kind = np.stack([kind.log_evidence.sum(axis=2) for kind in kinds])
+    by_kind += _log_kind_prior(config)[:, None, None] + _log_spread_prior(config)
+    by_kind -= by_kind.max(axis=(0, 2), keepdims=True)
+    weight = np.exp(by_kind)
+    weight /= weight.sum(axis=(0, 2), keepdims=True)
+
+    def mixed(values: Sequence[Floats]) -> Floats:
+        return _mixture([w[:, :, None] for w in weight], values).sum(axis=1)
+
+    log_mean = mixed([kind.mean for kind in kinds])
+    square = mixed([kind.variance + kind.mean**2 for kind in kinds])
+    # a sum of squares less a square can lose all its digits, but no variance is below 0
+    variance = np.maximum(square - log_mean**2, 1e-12)
+    shrink = mixed([kind.shrink for kind in kinds])
+    weight_tau = weight.sum(axis=0)
     of_level = (weight_tau * _level_variance(total_e, level, tau)).sum(axis=1)
-    cuts = weight.sum(axis=1)[:, :-1, :]
+    cuts = np.stack([(weight[0][:, :, None] * cut).sum(axis=1) for cut in steady.cuts], axis=1)
     days = np.array(config.cut_days)
     seen_any = total_e.sum(axis=1) > 0
     return Posterior(
@@ -111,14 +110,120 @@ def posterior(
         shrink=shrink,
         change_probability=cuts.sum(axis=1),
         change_days=days[np.argmax(cuts, axis=1)],
+        drift=weight[1:].sum(axis=(0, 2)),
         level=np.where(seen_any, (weight_tau * level).sum(axis=1), np.nan),
         spread=weight_tau @ tau,
         differ=weight_tau[:, tau > _NOTICEABLE_SPREAD].sum(axis=1),
     )
 
 
-def _log_marginal(alpha: Floats, beta: Floats) -> Floats:
-    return log_gamma(alpha) - alpha * np.log(beta)
+@dataclass(frozen=True)
+class _Prior:
+    """``Gamma(shape, shape / level)``: shape (tau, 1), level (accounts, tau, 1)."""
+
+    shape: Floats
+    level: Floats
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What follows if the account is of one kind; (accounts, tau, generators).
+
+    log_evidence: log likelihood of the generator's followers, up to what all kinds share. mean,
+    variance: of the present log rate. shrink: the prior's share in it. cuts: for each cut, the
+    probability that the rate changed there; none where rates drift.
+    """
+
+    log_evidence: Floats
+    mean: Floats
+    variance: Floats
+    shrink: Floats
+    cuts: Sequence[Floats]
+
+
+def _steady(y: Floats, e: Floats, prior: _Prior, config: EstimationConfig) -> _Kind:
+    """A rate that never changed, or once, at one of the cuts."""
+    a, b = prior.shape, prior.shape / prior.level
+    constant = a * np.log(b) - log_gamma(a)
+    before_y = y.sum(axis=2)[:, None, :]
+    before_e = e.sum(axis=2)[:, None, :]
+    since_y, since_e = np.zeros_like(before_y), np.zeros_like(before_e)
+    evidence, means, squares, shrinks = [], [], [], []
+    # segments: what came after each cut, the last one being the whole history
+    for at, log_prior in enumerate(_log_change_prior(config)):
+        since_y, since_e = since_y + y[:, None, :, at], since_e + e[:, None, :, at]
+        alpha, beta = a + since_y, b + since_e
+        log_beta = np.log(beta)
+        likely = log_gamma(alpha) - alpha * log_beta + (constant + log_prior)
+        if at < len(config.cut_days):
+            old_alpha = a + np.maximum(before_y - since_y, 0.0)
+            old_beta = b + np.maximum(before_e - since_e, 0.0)
+            likely += log_gamma(old_alpha) - old_alpha * np.log(old_beta) + constant
+        mean = digamma(alpha) - log_beta
+        evidence.append(likely)
+        means.append(mean)
+        squares.append(trigamma(alpha) + mean**2)
+        shrinks.append(b / beta)
+    top = evidence[0]
+    for likely in evidence[1:]:
+        top = np.maximum(top, likely)
+    weights = [np.exp(likely - top) for likely in evidence]
+    total = np.asarray(sum(weights))
+    weights = [weight / total for weight in weights]
+    mean = _mixture(weights, means)
+    return _Kind(
+        log_evidence=np.log(total) + top,
+        mean=mean,
+        variance=_mixture(weights, squares) - mean**2,
+        shrink=_mixture(weights, shrinks),
+        cuts=weights[:-1],
+    )
+
+
+def _mixture(weights: Sequence[Floats], values: Sequence[Floats]) -> Floats:
+    """Sum of products: the expectation over parts with these probabilities."""
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + weight * value
+    return total
+
+
+def _drifting(
+    y: Floats, e: Floats, prior: _Prior, correlation_days: float, config: EstimationConfig
+) -> _Kind:
+    """A log rate that wanders about the account's level, forgetting itself with a time constant.
+
+    A filter over the bins from the oldest to the newest, the rate constant within each. Over a
+    time t the log rate keeps ``r = exp(-t / correlation_days)`` of its distance to the level, and
+    its variance becomes ``r^2 v + (1 - r^2) v0``: the stationary autoregression whose spread is
+    the prior's at all times. On gammas, whose log variance is about 1/shape, this reads
+    ``1/a' = r^2/a + (1 - r^2)/a0``, and the location log(a/b) shrinks by r. The evidence is the
+    product of the negative binomial probabilities of each bin given the older ones.
+    """
+    edges = np.array([0.0, *config.cut_days, config.horizon_days])
+    middles = (edges[1:] + edges[:-1]) / 2.0
+    log_level = np.log(prior.level)
+    inverse_prior = 1.0 / prior.shape
+    log_b_prior = np.log(prior.shape) - log_level
+    shape = np.broadcast_to(prior.shape, (*prior.level.shape[:2], y.shape[1]))
+    log_b = np.broadcast_to(log_b_prior, shape.shape)
+    evidence = np.zeros(shape.shape)
+    for at in range(y.shape[2] - 1, -1, -1):
+        seen = shape + y[:, None, :, at]
+        exposed = np.exp(log_b) + e[:, None, :, at]
+        log_exposed = np.log(exposed)
+        evidence += log_gamma(seen) - log_gamma(shape) + shape * log_b - seen * log_exposed
+        kept = np.exp(-(middles[at] - (middles[at - 1] if at else 0.0)) / correlation_days)
+        location = kept * (np.log(seen) - log_exposed) + (1.0 - kept) * log_level
+        shape = 1.0 / (kept**2 / seen + (1.0 - kept**2) * inverse_prior)
+        log_b = np.log(shape) - location
+    return _Kind(
+        log_evidence=evidence,
+        mean=digamma(shape) - log_b,
+        variance=trigamma(shape),
+        shrink=np.minimum(np.exp(log_b_prior - log_b), 1.0),
+        cuts=(),
+    )
 
 
 def _levels(y: Floats, e: Floats, tau: Floats) -> Floats:
@@ -160,6 +265,17 @@ def _log_change_prior(config: EstimationConfig) -> Floats:
     none = max(1.0 - float(change.sum()), np.exp(-float(change.sum())))
     with np.errstate(divide="ignore"):
         log: Floats = np.log(np.append(change, none))
+    return log
+
+
+def _log_kind_prior(config: EstimationConfig) -> Floats:
+    """Log prior of a steady account, then of one that drifts with each time constant."""
+    drifting = len(config.drift_days)
+    if drifting == 0:
+        return np.zeros(1)
+    share = config.drift_probability
+    with np.errstate(divide="ignore"):
+        log: Floats = np.log(np.array([1.0 - share] + [share / drifting] * drifting))
     return log
 
 

@@ -1,8 +1,10 @@
 """Log-gamma, digamma and trigamma for arguments of at least 1, fast on large arrays.
 
-Here: Stirling's series after a shift by four (Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.12),
-absolute error below 1e-7. scipy's are exact to the last digits and several times slower, and the
-posterior of 100,000 accounts calls them a hundred million times.
+Here: Stirling's series after a shift by one (Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.12), with
+absolute errors below 1e-5, 2e-5 and 1e-4 at 1 and vanishing quickly above: what they are used for,
+log evidence and the mean and variance of a log rate, does not see more. scipy's are exact to the
+last digits and several times slower, and the posterior of 100,000 accounts calls them a hundred
+million times. For the same reason every step writes where the last one did.
 """
 
 import numpy as np
@@ -14,28 +16,57 @@ _HALF_LOG_TWO_PI = 0.9189385332046727
 
 
 def log_gamma(x: Floats) -> Floats:
-    """``log Gamma(x)`` for x >= 1, elementwise."""
-    z = x + 4.0
+    """``log Gamma(x)`` for x >= 1, elementwise: ``log Gamma(x + 1) - log x``."""
+    z = x + 1.0
     inverse = 1.0 / z
-    series = inverse * (1 / 12 - inverse**2 * (1 / 360 - inverse**2 / 1260))
-    shift = x * (x + 1.0) * (x + 2.0) * (x + 3.0)
-    return (z - 0.5) * np.log(z) - z + _HALF_LOG_TWO_PI + series - np.log(shift)
+    series = inverse * inverse
+    series *= -1 / 1260
+    series += 1 / 360
+    series *= inverse
+    series *= inverse
+    np.subtract(1 / 12, series, out=series)
+    series *= inverse
+    series -= z
+    series += _HALF_LOG_TWO_PI
+    np.log(z, out=inverse)
+    z -= 0.5
+    inverse *= z
+    series += inverse
+    series -= np.log(x, out=z)
+    return series
 
 
 def digamma(x: Floats) -> Floats:
     """Derivative of ``log Gamma`` for x >= 1, elementwise."""
-    z = x + 4.0
-    square = 1.0 / z**2
-    series = square * (1 / 12 - square * (1 / 120 - square / 252))
-    # 1/x + 1/(x+3) and 1/(x+1) + 1/(x+2) with one division each
-    ends, middle = x * (x + 3.0), (x + 1.0) * (x + 2.0)
-    return np.log(z) - 0.5 / z - series - (2.0 * x + 3.0) * (1.0 / ends + 1.0 / middle)
+    z = x + 1.0
+    inverse = 1.0 / z
+    square = inverse * inverse
+    series = square * (1 / 252)
+    np.subtract(1 / 120, series, out=series)
+    series *= square
+    np.subtract(1 / 12, series, out=series)
+    series *= square
+    inverse *= 0.5
+    series += inverse
+    series += np.divide(1.0, x, out=inverse)
+    np.log(z, out=z)
+    z -= series
+    return z
 
 
 def trigamma(x: Floats) -> Floats:
     """Second derivative of ``log Gamma`` for x >= 1, elementwise."""
-    z = x + 4.0
-    inverse = 1.0 / z
-    square = inverse**2
-    series = inverse * (1.0 + 0.5 * inverse + square * (1 / 6 - square * (1 / 30 - square / 42)))
-    return series + 1.0 / x**2 + 1.0 / (x + 1.0) ** 2 + 1.0 / (x + 2.0) ** 2 + 1.0 / (x + 3.0) ** 2
+    inverse = 1.0 / (x + 1.0)
+    square = inverse * inverse
+    series = square * (-1 / 42)
+    series += 1 / 30
+    series *= square
+    np.subtract(1 / 6, series, out=series)
+    series *= square
+    series += 1.0
+    series *= inverse
+    square *= 0.5
+    series += square
+    np.multiply(x, x, out=inverse)
+    series += np.divide(1.0, inverse, out=inverse)
+    return series

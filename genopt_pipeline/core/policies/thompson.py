@@ -73,7 +73,7 @@ def propose_batch(
     step: float = 0.30,
     thompson: ThompsonConfig | None = None,
     estimation: EstimationConfig | None = None,
-    chunk: int = 64,
+    chunk: int = 128,
 ) -> tuple[Floats, Ints]:
     """Guarded weights of many accounts at once, in chunks, so that memory stays bounded.
 
