@@ -17,7 +17,6 @@ from genopt_pipeline.defs.partitions import (
     window_of,
 )
 
-
 #: Length of the windows of each schedule, and how long after a boundary it ticks.
 TICKS = {
     "every_ten_minutes": (TEN_MINUTES, timedelta(0)),
