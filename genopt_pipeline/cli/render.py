@@ -85,7 +85,7 @@ class DashboardView:
     account: str
     as_of: datetime | None = None
     weights_version: int | None = None
-    period: str = "7 days"
+    period: str = "last 7 days"
     estimator: str = "attributed"
     generators: Sequence[GeneratorLine] = ()
     posts_count: int | None = None
@@ -161,7 +161,7 @@ def dashboard(view: DashboardView) -> RenderableType:
         reason = Text.assemble(("the figures cannot be read: ", "bold red"), plain(view.error))
         return Group(head, reason)
     totals = Text(
-        f"last {view.period}: {number(view.posts_count, ',d')} posts, "
+        f"{view.period}: {number(view.posts_count, ',d')} posts, "
         f"{number(view.impressions, ',d')} impr., "
         f"{number(view.followers_gained, ',.1f')} followers, "
         f"F/1K {rate(view.f_per_1k)} ({view.estimator})"
@@ -599,7 +599,7 @@ def _posts_table(view: ExplainView) -> RenderableType:
 def _detail_table(lines: Sequence[GeneratorLine], period: str) -> Table:
     """What the first table has no room for: the relative tier, the posts, and the life-time."""
     table = _table(
-        f"last {period}",
+        period,
         "against mean",
         "engaged",
         "viral",

@@ -178,6 +178,14 @@ def _explain_view(found: Mapping[str, Any], most_posts: int) -> "render.ExplainV
     }
     if found["simulated"]:
         facts["note"] = render.SIMULATED_ACCOUNT
+    ever = found["life_time"]
+    facts["life-time"] = (
+        f"{ever['total_posts']:,d} posts, {render.number(ever['total_impressions'], ',d')} impr., "
+        f"{render.number(ever['total_followers_gained'], ',.1f')} followers, F/1K "
+        f"{render.rate(ever['avg_f_per_1k'])}"
+    )
+    if ever["notes"]:
+        facts["note of the last change"] = ever["notes"]
     reasons = []
     decision = found["decision"]
     if decision is None:

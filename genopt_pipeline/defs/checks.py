@@ -3,13 +3,16 @@
 Here: the checks' declarations and results. Not here: SQL (``store.monitoring``) and thresholds
 (``core.health``, settings).
 
-The checks of time-partitioned assets are embedded in the assets: a check of its own without their
-partitions would leave a row *planned* for ever. An asset that nothing materializes any more cannot
-check itself, so the sensor ``send_alerts`` reports freshness too, whenever it changes.
+Dagster plans an embedded check of a time-partitioned asset once a partition and records one result
+for the run, so that each partition stays *planned* for ever. So those checks stand alone, without
+partitions: the job ``publish_weights`` runs them, the runs of the assets report their own windows'
+result (``report``), and the sensor ``send_alerts`` reports freshness when it changes, since an
+asset that nothing materializes any more cannot.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -18,6 +21,7 @@ from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.defs import evaluation, metadata
 from genopt_pipeline.defs.failures import explained
 from genopt_pipeline.defs.monitor import account_health
+from genopt_pipeline.defs.partitions import TWO_HOURS, window_of
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.store import monitoring
 from genopt_pipeline.store import weights as weight_store
@@ -34,133 +38,111 @@ COVERED: Final = "covers_the_last_day"
 IN_FORCE: Final = "sum_to_one_and_equal_the_newest_event"
 #: Followers are credited as fractions; sums of doubles are exact to this.
 TOLERANCE: Final = 1e-6
+#: What the conservation check looks back over when it runs by itself.
+CONSERVED_DAYS: Final = timedelta(days=30)
 
 
-def fresh_spec(asset: str) -> dg.AssetCheckSpec:
-    """Declaration of the freshness check of one of the assets in ``FRESH``."""
-    return dg.AssetCheckSpec(
-        FRESH_CHECK,
-        asset=asset,
-        description="The newest data in the database are not older than GENOPT_HEALTH_"
-        f"{FRESH[asset].upper()}_AGE_HOURS allows. The time of the data counts, not that of the "
-        "materialization: a backfill of last month makes nothing fresh.",
-    )
+@dataclass(frozen=True)
+class Judgement:
+    """The result of a check, before it is one of Dagster's."""
 
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
-def fresh_result(pipeline: Pipeline, asset: str, accounts: Iterable[str]) -> dg.AssetCheckResult:
-    """Freshness of an asset's data now."""
-    reports = {account_id: account_health(pipeline, account_id) for account_id in accounts}
-    passed, severity, said = _freshness(asset, reports)
-    return dg.AssetCheckResult(
-        asset_key=asset,
-        check_name=FRESH_CHECK,
-        passed=passed,
-        severity=severity,
-        description="; ".join(said.values()),
-        metadata=said,
-    )
-
-
-def freshness_evaluations(
-    reports: Mapping[str, HealthReport],
-) -> list[dg.AssetCheckEvaluation]:
-    """The same as evaluations that a sensor can report, for all assets in ``FRESH``."""
-    evaluations = []
-    for asset in FRESH:
-        passed, severity, said = _freshness(asset, reports)
-        evaluations.append(
-            dg.AssetCheckEvaluation(
-                asset_key=dg.AssetKey(asset),
-                check_name=FRESH_CHECK,
-                passed=passed,
-                severity=severity,
-                description="; ".join(said.values()),
-                metadata={name: dg.MetadataValue.text(reason) for name, reason in said.items()},
-            )
+    @property
+    def result(self) -> dg.AssetCheckResult:
+        """As a check returns it."""
+        return dg.AssetCheckResult(
+            passed=self.passed,
+            severity=self.severity,
+            description=self.description,
+            metadata=dict(self.metadata),
         )
-    return evaluations
+
+    def evaluation(self, asset: str, check: str) -> dg.AssetCheckEvaluation:
+        """As a run or a sensor reports it."""
+        return dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(asset),
+            check_name=check,
+            passed=self.passed,
+            severity=self.severity,
+            description=self.description,
+            metadata=dict(self.metadata),
+        )
 
 
-def _freshness(
-    asset: str, reports: Mapping[str, HealthReport]
-) -> tuple[bool, dg.AssetCheckSeverity, dict[str, str]]:
+def report(context: dg.AssetExecutionContext, asset: str, check: str, judgement: Judgement) -> None:
+    """Record a check's result from the run of its asset."""
+    context.log_event(judgement.evaluation(asset, check))
+
+
+def fresh(pipeline: Pipeline, asset: str, accounts: Iterable[str]) -> Judgement:
+    """Whether the data of one of the assets in ``FRESH`` are fresh now."""
+    return freshness(asset, {name: account_health(pipeline, name) for name in accounts})
+
+
+def freshness(asset: str, reports: Mapping[str, HealthReport]) -> Judgement:
+    """Freshness of an asset's data, from the health of each account."""
     statuses: set[str] = set()
     said = {}
-    for account_id, report in reports.items():
-        found = [check for check in report.checks if check.name == FRESH[asset]]
+    for account_id, health in reports.items():
+        found = [check for check in health.checks if check.name == FRESH[asset]]
         # an account whose metrics are imported has no such check: there nothing gets stale
         statuses |= {check.status for check in found}
         said[account_id] = found[0].reason if found else "nothing is collected for this account"
-    severity = dg.AssetCheckSeverity.ERROR if "critical" in statuses else dg.AssetCheckSeverity.WARN
-    return not statuses & {"critical", "degraded", "no_data"}, severity, said
-
-
-def conserved_spec() -> dg.AssetCheckSpec:
-    """Declaration of the conservation check of ``post_followers``."""
-    return dg.AssetCheckSpec(
-        CONSERVED,
-        asset="post_followers",
-        description="In every window of the run, the followers of posts and baseline sum to the "
-        "window's change, and every known change is attributed: none is counted twice or lost.",
+    return Judgement(
+        not statuses & {"critical", "degraded", "no_data"},
+        "; ".join(said.values()),
+        said,
+        dg.AssetCheckSeverity.ERROR if "critical" in statuses else dg.AssetCheckSeverity.WARN,
     )
 
 
-def conserved_result(
+def conserved(
     pipeline: Pipeline, accounts: Iterable[str], start: datetime, end: datetime
-) -> dg.AssetCheckResult:
+) -> Judgement:
     """Conservation of followers in the windows of ``[start, end)``."""
-    off: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
     windows = 0
     with pipeline.read() as connection:
         for account_id in accounts:
             rows = monitoring.conservation(connection, account_id, start, end)
             windows += len(rows)
-            off[account_id] = [
+            off = [
                 f"{row.window_start:%Y-%m-%d %H:%M}: change {row.delta}, credited {row.credited}"
                 for row in rows
                 if row.credited is None or abs(row.credited - row.delta) > TOLERANCE
             ]
-    wrong = {account_id: found for account_id, found in off.items() if found}
-    return dg.AssetCheckResult(
-        check_name=CONSERVED,
-        passed=not wrong,
-        description=f"{windows} windows with a known change; "
+            if off:
+                wrong[account_id] = off
+    return Judgement(
+        not wrong,
+        f"{windows} windows with a known change; "
         f"{sum(len(found) for found in wrong.values())} are not conserved",
-        metadata={"windows": windows, "not_conserved": wrong},
+        {"windows": windows, "not_conserved": wrong},
     )
 
 
-def covered_spec() -> dg.AssetCheckSpec:
-    """Declaration of the coverage check of ``follower_deltas``."""
-    return dg.AssetCheckSpec(
-        COVERED,
-        asset="follower_deltas",
-        description="In the 24 hours before the run's last window ended, every window since the "
-        "account's first reading has a follower change. A gap is told, never filled with zero.",
-    )
-
-
-def covered_result(
-    pipeline: Pipeline, accounts: Iterable[str], end: datetime
-) -> dg.AssetCheckResult:
-    """Gaps and mean coverage of the day before ``end``; warns, since a gap mends itself."""
+def covered(pipeline: Pipeline, accounts: Iterable[str], end: datetime) -> Judgement:
+    """Gaps and mean coverage of the day before ``end``; warns, since a gap can mend itself."""
     gaps: dict[str, list[str]] = {}
     known: dict[str, Any] = {}
     with pipeline.read() as connection:
         for account_id in accounts:
             day = monitoring.coverage(connection, account_id, end)
-            gaps[account_id] = [
-                f"{start:%Y-%m-%d %H:%M}: {reason}" for start, reason in day.gaps.items()
-            ]
+            if day.gaps:
+                gaps[account_id] = [
+                    f"{start:%Y-%m-%d %H:%M}: {reason}" for start, reason in day.gaps.items()
+                ]
             if day.coverage is not None:
                 known[f"{account_id}/coverage"] = day.coverage
-    found = {account_id: each for account_id, each in gaps.items() if each}
-    return dg.AssetCheckResult(
-        check_name=COVERED,
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{sum(len(each) for each in found.values())} gaps in 24 hours",
-        metadata={"gaps": found, **known},
+    return Judgement(
+        not gaps,
+        f"{sum(len(each) for each in gaps.values())} gaps in 24 hours",
+        {"gaps": gaps, **known},
+        dg.AssetCheckSeverity.WARN,
     )
 
 
@@ -181,22 +163,64 @@ def in_force_result(pipeline: Pipeline, accounts: Iterable[str]) -> dg.AssetChec
         for account_id in accounts:
             live = weight_store.live_weights(connection, account_id)
             total = sum(row.weight for row in live.generators.values())
-            if total != 1:
-                wrong[account_id] = f"the weights sum to {total}"
             differ = monitoring.weights_unlike_event(connection, account_id)
-            if differ:
-                wrong[account_id] = f"unlike the newest event: {', '.join(differ)}"
+            said = [f"the weights sum to {total}"] if total != 1 else []
+            said += [f"unlike the newest event: {', '.join(differ)}"] if differ else []
+            if said:
+                wrong[account_id] = "; ".join(said)
     return dg.AssetCheckResult(
         check_name=IN_FORCE,
         passed=not wrong,
-        description="; ".join(f"{name}: {said}" for name, said in wrong.items())
+        description="; ".join(f"{name}: {why}" for name, why in wrong.items())
         or "the weights sum to exactly 1 and equal the newest event's",
         metadata={"wrong": wrong},
     )
 
 
+def _fresh_check(asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name=FRESH_CHECK,
+        description="The newest data in the database are not older than GENOPT_HEALTH_"
+        f"{FRESH[asset].upper()}_AGE_HOURS allows. The time of the data counts, not that of the "
+        "materialization: a backfill of last month makes nothing fresh.",
+    )
+    def data_are_fresh(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
+        with explained():
+            return fresh(pipeline, asset, _accounts(pipeline)).result
+
+    return data_are_fresh
+
+
+def _accounts(pipeline: Pipeline) -> list[str]:
+    with pipeline.read() as connection:
+        return weight_store.list_accounts(connection)
+
+
 def make_checks() -> list[Any]:
-    """The checks that are not embedded in an asset: those of ``content_metadata``."""
+    """The checks that stand alone."""
+
+    @dg.asset_check(
+        asset="post_followers",
+        name=CONSERVED,
+        description="In every window the followers of posts and baseline sum to the window's "
+        "change, and every known change is attributed: none is counted twice or lost.",
+    )
+    def conserves_followers(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
+        end = window_of(pipeline.now(), TWO_HOURS)[0]
+        with explained():
+            return conserved(pipeline, _accounts(pipeline), end - CONSERVED_DAYS, end).result
+
+    @dg.asset_check(
+        asset="follower_deltas",
+        name=COVERED,
+        description="In the 24 hours before the last window ended, every window since the "
+        "account's first reading has a follower change. A gap is told, never filled with zero.",
+    )
+    def covers_the_last_day(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
+        end = window_of(pipeline.now(), TWO_HOURS)[0]
+        with explained():
+            return covered(pipeline, _accounts(pipeline), end).result
 
     @dg.asset_check(
         asset="content_metadata",
@@ -237,7 +261,7 @@ def make_checks() -> list[Any]:
         shown: dict[str, Any] = {}
         for account_id, check in found.items():
             shown[f"{account_id}/posts"] = check.ratio.posts
-            shown[f"{account_id}/drawn_by_nobody_knows_what"] = check.left_out
+            shown[f"{account_id}/left_out"] = check.left_out
             if check.ratio.p_value is not None:
                 shown[f"{account_id}/p_value"] = check.ratio.p_value
             if check.is_mismatch:
@@ -261,4 +285,10 @@ def make_checks() -> list[Any]:
             metadata=shown,
         )
 
-    return [no_unknown_generators, sample_ratio]
+    return [
+        no_unknown_generators,
+        sample_ratio,
+        conserves_followers,
+        covers_the_last_day,
+        *(_fresh_check(asset) for asset in FRESH),
+    ]

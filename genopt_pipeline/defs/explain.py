@@ -29,6 +29,18 @@ HISTORY_DAYS = 30.0
 LONGEST_STEP = timedelta(hours=12)
 
 _INTEGERS = ("rank", "impressions", "viral_posts", "failed_posts")
+_LIFE_TIME = (
+    "total_posts",
+    "total_impressions",
+    "total_followers_gained",
+    "avg_f_per_1k",
+    "avg_engagement_rate",
+    "viral_post_count",
+    "failed_post_count",
+    "times_selected",
+    "last_used",
+    "notes",
+)
 _LOOKBACKS = {1.0: "24 h", 3.0: "3 d", 7.0: "7 d", 14.0: "14 d", 30.0: "30 d"}
 
 
@@ -79,6 +91,11 @@ def explain_generator(
         "weight": float(row.weight),
         "weights_version": live.version,
         "estimator": settings.estimator,
+        "life_time": next(
+            {key: each[key] for key in _LIFE_TIME}
+            for each in performance_store.life_time_table(connection, account_id)
+            if each["generator_name"] == name
+        ),
         "lookbacks": lookbacks(connection, account_id, settings, name, now),
         "decision": None
         if snapshot is None
@@ -291,7 +308,12 @@ def newest_figures(
         table = history[history["period_end"] == end].copy()
         # SQL's nulls made floats of them
         table[list(_INTEGERS)] = table[list(_INTEGERS)].astype("Int64")
-        return table, history, f"{settings.window_days} days", pd.Timestamp(end).to_pydatetime()
+        return (
+            table,
+            history,
+            f"last {settings.window_days} days",
+            pd.Timestamp(end).to_pydatetime(),
+        )
     names = list(weight_store.live_weights(connection, account_id).generators)
     posts = _all_posts(connection, account_id, settings, now)
     return performance.summarize(posts, names, now=now, lookback=None), history, "life-time", now

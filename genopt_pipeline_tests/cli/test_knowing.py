@@ -205,6 +205,7 @@ def test_explain_says_everything_about_one_generator(genopt, pipeline):
     assert [row["lookback"] for row in found["lookbacks"]] == ["24 h", "3 d", "7 d", "14 d", "30 d"]
     assert found["lookbacks"][-1]["posts_count"] == len(found["posts"])
     assert all(set(post) >= {"attributed", "platform", "impressions"} for post in found["posts"])
+    assert found["life_time"]["total_posts"] == len(found["posts"])
     total = sum(post["attributed"] for post in found["posts"])
     assert total == pytest.approx(found["lookbacks"][-1]["followers_gained"])
     weights = [change["new_weight"] for change in found["weight_history"]]

@@ -12,6 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from genopt_pipeline.cli import render
+from genopt_pipeline.core.appraisal import Appraisal, DrawCheck, Worth
+from genopt_pipeline.core.evaluation import SampleRatio, Uplift, Value
 from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
 from genopt_pipeline.core.health import HealthObservations, check_health
 
@@ -197,3 +199,104 @@ def test_an_import_summary_adds_up_and_names_row_column_and_reason():
     assert "12.2K is not a count" in text
     assert "12.3K" not in text
     assert "and 22 more" in text
+
+
+UNKNOWN_VALUE = Value(None, None, None, 0, 0.0)
+NO_UPLIFT = Uplift(None, None, None, None, 0, 0)
+
+
+def appraisal_of(ratio, prices=None, **worth):
+    known = {
+        "off_policy": UNKNOWN_VALUE,
+        "model": UNKNOWN_VALUE,
+        "over_in_force": NO_UPLIFT,
+        "over_default": NO_UPLIFT,
+        "untried": 1.0,
+    }
+    return Appraisal(
+        as_of=NOW,
+        days=30.0,
+        worths=(Worth(name="in_force", weights={}, **(known | worth)),),
+        as_drawn=UNKNOWN_VALUE,
+        holdout=NO_UPLIFT,
+        draws=DrawCheck(ratio, {}, {}, 0),
+        prices=prices,
+    )
+
+
+def test_what_is_not_known_of_the_weights_is_a_dash_and_a_false_draw_is_said_aloud():
+    fair = SampleRatio(None, 0, None, 3, ())
+    text = text_of(render.appraisal(appraisal_of(fair)))
+    assert_fits(text)
+    assert "too few posts, 3 posts" in text
+    assert "price of the guards" not in text
+    row = next(line for line in text.splitlines() if line.startswith("in force"))
+    assert set(row.split()[2:]) == {render.UNKNOWN}
+    false = SampleRatio(50.0, 3, 1e-9, 500, ("[red]x[/red]",))
+    text = text_of(render.appraisal(appraisal_of(false, prices={"floor": 0.25, "cap": None})))
+    assert "does not draw by the weights (p 1e-09" in text
+    assert "[red]x[/red]" in text
+    assert "price of the guards in F/1K: floor 0.25" in text
+    value = Value(2.5, 1.5, 3.5, 10, 9.0)
+    gain = Uplift(-0.001, -0.2, 0.3, 0.1, 0, 0)
+    text = text_of(render.appraisal(appraisal_of(fair, off_policy=value, over_default=gain)))
+    assert "1.50…3.50" in text
+    assert "-0.1%" in text
+
+
+@given(st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=6, unique=True))
+def test_a_replay_fits_whatever_its_generators_are_called(names):
+    weights = {name: 1 / len(names) for name in names}
+    value = {"f_per_1k": 1234.5, "low": 1.0, "high": 99999.0, "posts": 4}
+    found = {
+        "account": LONG,
+        "policy": "thompson",
+        "from": "2026-09-01T00:00:00+00:00",
+        "to": "2026-09-08T00:00:00+00:00",
+        "windows": 28,
+        "every_hours": 6.0,
+        "posts": 4,
+        "skipped": 1,
+        "simulated": True,
+        "first_skip": LONG,
+        "generators": sorted(names),
+        "warnings": [LONG],
+        "as_drawn": value,
+        "values": [
+            {
+                "name": name,
+                "off_policy": value,
+                "model": value,
+                "mean_weights": weights,
+                "replayed_over": {"gain": 12.5},
+            }
+            for name in ("replayed", "in_force", "default")
+        ],
+        "path": [{"weights": weights, "in_force": {}}] * 28,
+    }
+    assert_fits(text_of(render.backtest(found)))
+
+
+def test_a_generators_posts_and_look_backs_fit_with_both_counts_side_by_side():
+    view = render.ExplainView(
+        "coach",
+        lookbacks=[{"lookback": "24 h", "posts_count": 0, "trend": "not_enough_data"}],
+        posts=[
+            {
+                "posted_at": NOW,
+                "decision_id": "d" * 90,
+                "impressions": 1234567.0,
+                "attributed": 0.0,
+                "attributed_sd": 1.25,
+                "platform": None,
+            }
+        ],
+        posts_left_out=3,
+        posts_days=7.0,
+    )
+    text = text_of(render.explain(view))
+    assert_fits(text)
+    row = next(line for line in text.splitlines() if "1,234,567" in line)
+    assert row.split()[-3:] == ["0.0", "1.2", render.UNKNOWN]
+    assert "… and 3 older" in text
+    assert "none" in text_of(render.explain(render.ExplainView("coach", posts_days=7.0)))

@@ -85,3 +85,26 @@ def test_a_name_is_text_in_every_label():
         charts.share_of_posts(hostile.summary, hostile.weights),
     ):
         assert "<b>" not in figure.to_json().replace("\\u003c", "<")
+
+
+def test_shares_captured_have_a_panel_a_world_and_worlds_without_a_gap_have_none():
+    rows = [
+        {
+            "world": world,
+            "policy": policy,
+            "day": day,
+            "captured": math.nan if world == "null" else day / 10,
+            "low": 0.0,
+            "high": 1.0,
+        }
+        for world in ("calm", "null", "rough")
+        for policy in ("oracle", "<b>thompson")
+        for day in (1, 2, 3)
+    ]
+    figure = charts.captured_over_time(pd.DataFrame(rows))
+    assert [note.text for note in figure.layout.annotations] == ["calm", "rough"]
+    lines = [trace for trace in figure.data if trace.name]
+    assert [trace.name for trace in lines] == ["oracle", "&lt;b&gt;thompson"] * 2
+    assert all(list(trace.y) == [0.1, 0.2, 0.3] for trace in lines)
+    only_null = pd.DataFrame([row for row in rows if row["world"] == "null"])
+    assert "nothing to capture" in charts.captured_over_time(only_null).layout.annotations[0].text
