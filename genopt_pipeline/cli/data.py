@@ -331,19 +331,27 @@ def read_lines(path: Path) -> list[tuple[int, Any]]:
     CommandError
         The file cannot be read.
     """
-    if str(path) == "-":
-        text = sys.stdin.read()
-    else:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not a UTF-8 text"
-            raise CommandError(f"{path}: {reason}") from error
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text"
+        raise CommandError(f"{path}: {reason}") from error
     lines: list[tuple[int, Any]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                lines.append((number, json.loads(line)))
-            except (json.JSONDecodeError, RecursionError) as error:
+                lines.append((number, json.loads(line, object_pairs_hook=_without_repetition)))
+            except (ValueError, RecursionError) as error:  # a number of 5,000 digits is the former
                 lines.append((number, CommandError(f"line {number} is not JSON: {error}")))
     return lines
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; of a key given twice nobody knows which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found

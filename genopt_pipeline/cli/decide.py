@@ -48,9 +48,19 @@ def propose(
             if "error" in answer and answer["id"] is None:
                 answer["error"] = f"line {number}: {answer['error']}"
         failed |= "error" in answer
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        sys.stdout.write(_one_line(answer) + "\n")
     if failed:
         raise SystemExit(1)
+
+
+def _one_line(answer: dict[str, Any]) -> str:
+    """JSON on one line; a name with half a surrogate pair, which no encoding has, is escaped."""
+    line = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+    return line if line.isascii() or _encodable(line) else json.dumps(answer, allow_nan=False)
+
+
+def _encodable(line: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in line)
 
 
 def attribute(
@@ -72,10 +82,10 @@ def attribute(
         document = json.loads(raw)
     except UnicodeDecodeError as error:
         raise CommandError(f"{file}: not a UTF-8 text") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is the former
         raise CommandError(f"{file}: not JSON: {error}") from error
     answer = attribute_case(document)
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.write(_one_line(answer) + "\n")
     if "error" in answer:
         raise SystemExit(1)
 
