@@ -247,8 +247,9 @@ def make_checks() -> list[Any]:
         asset="content_metadata",
         name="sample_ratio",
         description="Does the content engine draw by the weights? A χ² test of the posts of 30 "
-        "days against what each version of the weights and each arm called for, at 0.001; a "
-        "generator drawn at probability 0 fails it by itself.",
+        "days against what each version of the weights and each arm called for, at the p-value "
+        "GENOPT_ALERT_SAMPLE_RATIO_SIGNIFICANCE; a generator drawn at probability 0 fails it by "
+        "itself.",
     )
     def sample_ratio(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
         now = pipeline.now()
@@ -257,14 +258,15 @@ def make_checks() -> list[Any]:
                 account_id: evaluation.draw_check(connection, account_id, now)
                 for account_id in weight_store.list_accounts(connection)
             }
-        wrong = [account_id for account_id, check in found.items() if check.is_mismatch]
+        level = pipeline.settings.alert_sample_ratio_significance
+        wrong = [name for name, check in found.items() if check.ratio.is_mismatch(level)]
         shown: dict[str, Any] = {}
         for account_id, check in found.items():
             shown[f"{account_id}/posts"] = check.ratio.posts
             shown[f"{account_id}/left_out"] = check.left_out
             if check.ratio.p_value is not None:
                 shown[f"{account_id}/p_value"] = check.ratio.p_value
-            if check.is_mismatch:
+            if account_id in wrong:
                 shown[f"{account_id}/draws"] = metadata.table(
                     [
                         {
