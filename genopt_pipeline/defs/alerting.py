@@ -27,7 +27,7 @@ from genopt_pipeline.core.alerts import (
     webhook_payload,
 )
 from genopt_pipeline.core.health import HealthReport
-from genopt_pipeline.defs.checks import freshness_evaluations
+from genopt_pipeline.defs.checks import FRESH, FRESH_CHECK, freshness
 from genopt_pipeline.defs.evaluation import draw_check
 from genopt_pipeline.defs.monitor import account_health, failed_runs
 from genopt_pipeline.defs.resources import Pipeline
@@ -384,9 +384,10 @@ def _record_all(
         reports[account_id] = alerts.health
     events = []
     known: dict[str, str] = state.setdefault("freshness", {})
-    for evaluation in freshness_evaluations(reports):
-        told = f"{evaluation.passed} {evaluation.severity.value}"
-        if known.get(evaluation.asset_key.to_user_string()) != told:
-            known[evaluation.asset_key.to_user_string()] = told
-            events.append(evaluation)
+    for asset in FRESH:
+        judged = freshness(asset, reports)
+        told = f"{judged.passed} {judged.severity.value}"
+        if known.get(asset) != told:
+            known[asset] = told
+            events.append(judged.evaluation(asset, FRESH_CHECK))
     return accounts, events, f"{is_open} alerts open, {changes} changes"

@@ -179,11 +179,9 @@ def _database(pipeline: Pipeline, url: URL, *, online: bool) -> list[Finding]:
                 validation.judge_clock(setup.database_time(connection) - datetime.now(UTC))
             )
             bound = source_states.get_state(connection, settings.account, "live", "source")
+            findings.append(_source(pipeline, bound, online=online))
     finally:
         engine.dispose()
-    told = {item.check for item in findings}
-    if "clock" in told:
-        findings.append(_source(pipeline, bound, online=online))
     return findings
 
 

@@ -30,11 +30,10 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         "missing reading is a gap (null), never zero; the next window with a reading covers it "
         "too, so that the changes add up to the difference of the counts.",
         metadata=metadata.table_metadata(schema.follower_deltas),
-        check_specs=[checks.covered_spec()],
     )
     def follower_deltas(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
+    ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
         due = list(windows(window.start, window.end, TWO_HOURS))
 
@@ -58,6 +57,12 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
 
         with explained():
             results = for_each_account(context, pipeline, run)
+            checks.report(
+                context,
+                "follower_deltas",
+                checks.COVERED,
+                checks.covered(pipeline, results, window.end),
+            )
         rows = [row for each in results.values() for row in each]
         return dg.MaterializeResult(
             metadata={
@@ -65,7 +70,6 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 "gaps": sum(row["delta"] is None for row in rows),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
-            check_results=[checks.covered_result(pipeline, results, window.end)],
         )
 
     @dg.asset(
@@ -81,11 +85,10 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         "uncertainty. Posts and baseline of a window sum exactly to its change: no follower is "
         "credited twice. The database checks this at every commit.",
         metadata=metadata.table_metadata(schema.post_followers),
-        check_specs=[checks.conserved_spec()],
     )
     def post_followers(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
+    ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
         due = list(windows(window.start, window.end, TWO_HOURS))
 
@@ -111,6 +114,12 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
 
         with explained():
             results = for_each_account(context, pipeline, run)
+            checks.report(
+                context,
+                "post_followers",
+                checks.CONSERVED,
+                checks.conserved(pipeline, results, window.start, window.end),
+            )
         seen = [item for each in results.values() for item in each]
         return dg.MaterializeResult(
             metadata={
@@ -119,7 +128,6 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 "implausible_jumps": sum(bool(item.get("quarantined")) for item in seen),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
-            check_results=[checks.conserved_result(pipeline, results, window.start, window.end)],
         )
 
     return [follower_deltas, post_followers]

@@ -58,10 +58,6 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
         retry_policy=transient_retries(),
         pool="source",
         name="collect",
-        check_specs=[
-            checks.fresh_spec("raw_post_metrics"),
-            checks.fresh_spec("raw_follower_counts"),
-        ],
     )
     def collect(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
@@ -74,6 +70,10 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
             )
         for account_id, collected in results.items():
             _describe_windows(context, account_id, collected)
+        with explained():
+            for asset in ("raw_post_metrics", "raw_follower_counts"):
+                judged = checks.fresh(pipeline, asset, results)
+                checks.report(context, asset, checks.FRESH_CHECK, judged)
         stored = list(results.values())
         yield dg.MaterializeResult(
             asset_key="raw_post_metrics",
@@ -84,7 +84,6 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
                 "quarantined": sum(item.quarantined for item in stored),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
-            check_results=[checks.fresh_result(pipeline, "raw_post_metrics", results)],
         )
         yield dg.MaterializeResult(
             asset_key="raw_follower_counts",
@@ -92,7 +91,6 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
                 "dagster/row_count": sum(item.follower_counts for item in stored),
                 "data_time": dg.MetadataValue.timestamp(window.end),
             },
-            check_results=[checks.fresh_result(pipeline, "raw_follower_counts", results)],
         )
         # what was observed is stored and materialized; the run fails so that somebody looks
         help_needed = [

@@ -57,11 +57,10 @@ def performance_assets(partitions: Partitions) -> list[Any]:
         "`generator_performance_history` for look-backs of 1, 3, 7, 14 and 30 days; life-time "
         "figures go to `generator_weights`.",
         metadata=metadata.table_metadata(schema.generator_performance_history),
-        check_specs=[checks.fresh_spec("generator_f_per_1k")],
     )
     def generator_f_per_1k(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a check for an output
+    ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
         settings = pipeline.settings
 
@@ -79,6 +78,12 @@ def performance_assets(partitions: Partitions) -> list[Any]:
 
         with explained():
             reports = for_each_account(context, pipeline, run)
+            checks.report(
+                context,
+                "generator_f_per_1k",
+                checks.FRESH_CHECK,
+                checks.fresh(pipeline, "generator_f_per_1k", reports),
+            )
         life_time: dict[str, Any] = {}
         with pipeline.read() as connection:
             for account_id in reports:
@@ -91,7 +96,6 @@ def performance_assets(partitions: Partitions) -> list[Any]:
                 "data_time": dg.MetadataValue.timestamp(window.end),
                 **life_time,
             },
-            check_results=[checks.fresh_result(pipeline, "generator_f_per_1k", reports)],
         )
 
     return [generator_f_per_1k]
