@@ -19,6 +19,9 @@ from genopt_pipeline.core.estimation.statistics import Floats
 
 _Z90 = 1.6448536269514722
 
+#: Beyond this a ratio is as good as unbounded; its exponential would overflow later.
+_LARGEST_LOG = 300.0
+
 #: The chi-squared approximation wants at least so many expected in a cell; smaller are pooled.
 _SMALLEST_CELL = 5.0
 
@@ -80,9 +83,12 @@ def off_policy_value(
     All arrays (posts,): the probability with which the evaluated weights would have drawn the
     post's generator, that with which it was drawn, and the post's counts. With
     ``rho = new / logged`` the value is ``sum rho F / sum rho E``, the ratio of two Horvitz-
-    Thompson sums (Swaminathan and Joachims 2015, self-normalised estimator); its variance by
-    linearisation is ``sum rho^2 (F - V E)^2 / (sum rho E)^2``. Posts whose logged probability is
-    not in (0, 1], or with unknown counts, are left out and counted.
+    Thompson sums (Swaminathan and Joachims 2015, self-normalised estimator); its variance is the
+    jackknife's, ``sum (rho (F - V E) / (1 - h))^2 / (sum rho E)^2`` with h the post's share of
+    ``sum rho E``: a few posts with most of the reach pull V to themselves, and their plain
+    residuals are too small. Student's t has the effective posts less one as its degrees of
+    freedom. Posts whose logged probability is not in (0, 1], or with unknown counts, are left out
+    and counted.
     """
     known = (
         (logged_probability > 0)
@@ -102,10 +108,8 @@ def off_policy_value(
     value = float(rho @ gained) / seen
     if effective < 2.0:
         return Value(value, None, None, n, effective, left_out)
-    residual = rho * (gained - value * exposure)
-    # n / (n - 1) as for any variance about a fitted mean, with the posts that really count
-    sd = math.sqrt(float(residual @ residual) * effective / (effective - 1.0)) / seen
-    return Value(value, *_interval(value, sd), n, effective, left_out)
+    sd = _ratio_sd(rho * gained, rho * exposure)
+    return Value(value, *_interval(value, sd, _quantile(effective - 1.0)), n, effective, left_out)
 
 
 def model_value(known: Posterior, weights: Floats) -> list[Value]:
@@ -149,8 +153,9 @@ def model_uplift(known: Posterior, weights: Floats, baseline: Floats) -> list[Up
 def holdout_uplift(followers: Floats, impressions: Floats, holdout: NDArray[np.bool_]) -> Uplift:
     """What the optimizer is worth: F/1K of the posts drawn by learned weights over the holdout's.
 
-    Arrays (posts,), unknown counts left out. The log of a ratio of sums has variance
-    ``n/(n-1) sum (F - r E)^2 / (sum F)^2`` in each arm, whatever the distribution of followers.
+    Arrays (posts,), unknown counts left out. In each arm the log of the ratio of sums has the
+    jackknife's variance, see ``off_policy_value``, relative to the ratio's square; whatever the
+    distribution of followers. Student's t has Welch's degrees of freedom.
     """
     known = np.isfinite(followers) & np.isfinite(impressions)
     arms = []
@@ -161,11 +166,13 @@ def holdout_uplift(followers: Floats, impressions: Floats, holdout: NDArray[np.b
             arms.append((n, math.nan, math.nan))
             continue
         rate = total / float(exposure.sum())
-        residual = gained - rate * exposure
-        variance = float(residual @ residual) * n / (n - 1) / total**2
-        arms.append((n, math.log(rate), variance))
+        arms.append((n, math.log(rate), (_ratio_sd(gained, exposure) / rate) ** 2))
     (n, rate, variance), (n_held, rate_held, variance_held) = arms
-    return _uplift(rate - rate_held, math.sqrt(variance + variance_held), n, n_held)
+    both = variance + variance_held
+    if not both > 0:
+        return _uplift(rate - rate_held, math.sqrt(both), n, n_held)
+    freedom = both**2 / (variance**2 / (n - 1) + variance_held**2 / (n_held - 1))
+    return _uplift(rate - rate_held, math.sqrt(both), n, n_held, _quantile(freedom))
 
 
 def sample_ratio(observed: Mapping[str, int], expected: Mapping[str, float]) -> SampleRatio:
@@ -220,16 +227,34 @@ def _pooled(cells: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(large[0][0] + pool[0], large[0][1] + pool[1]), *large[1:]]
 
 
-def _interval(value: float, sd: float) -> tuple[float, float]:
+def _ratio_sd(part: Floats, whole: Floats) -> float:
+    """Jackknife standard deviation of ``sum part / sum whole``, (posts,); whole is not all 0."""
+    total = float(whole.sum())
+    share = whole / total
+    # one post that is everything leaves nothing to judge it by
+    residual = (part - part.sum() / total * whole) / np.maximum(1.0 - share, 1e-9)
+    return math.sqrt(float(residual @ residual)) / total
+
+
+def _quantile(freedom: float) -> float:
+    """95 % quantile of Student's t, for intervals that hold 90 %."""
+    return float(stats.t.ppf(0.95, max(freedom, 1.0)))
+
+
+def _interval(value: float, sd: float, quantile: float = _Z90) -> tuple[float, float]:
     """90 % interval on the log scale, since a rate is positive; symmetric where it is not."""
     if value <= 0:
-        return value - _Z90 * sd, value + _Z90 * sd
-    factor = math.exp(_Z90 * sd / value)
+        return value - quantile * sd, value + quantile * sd
+    factor = math.exp(min(quantile * sd / value, _LARGEST_LOG))
     return value / factor, value * factor
 
 
-def _uplift(log_ratio: float, log_sd: float, posts: int, holdout_posts: int) -> Uplift:
+def _uplift(
+    log_ratio: float, log_sd: float, posts: int, holdout_posts: int, quantile: float = _Z90
+) -> Uplift:
     if not (math.isfinite(log_ratio) and math.isfinite(log_sd)):
         return Uplift(None, None, None, None, posts, holdout_posts)
-    gain, low, high = (math.expm1(log_ratio + z * log_sd) for z in (0.0, -_Z90, _Z90))
+    gain, low, high = (
+        math.expm1(min(log_ratio + z * log_sd, _LARGEST_LOG)) for z in (0.0, -quantile, quantile)
+    )
     return Uplift(gain, low, high, log_sd, posts, holdout_posts)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from genopt_pipeline.core.estimation import (
     EstimationConfig,
@@ -144,3 +145,38 @@ def test_too_few_posts_are_not_tested_and_small_cells_are_pooled():
 def test_expectations_that_do_not_add_up_are_refused():
     with pytest.raises(ValueError, match="sum to"):
         sample_ratio({"a": 10}, {"a": 6.0})
+
+
+def test_the_interval_from_posts_is_that_of_leaving_each_post_out():
+    rng = np.random.default_rng(3)
+    n = 40
+    impressions = rng.lognormal(7, 1.5, n)
+    followers = rng.poisson(impressions / 400).astype(float)
+    logged, new = rng.uniform(0.1, 0.9, n), rng.uniform(0.1, 0.9, n)
+    found = off_policy_value(new, logged, followers, impressions)
+    weight = new / logged
+    part, whole = weight * followers, weight * impressions / 1000
+    without = (part.sum() - part) / (whole.sum() - whole)
+    sd = np.sqrt(((without - found.f_per_1k) ** 2).sum())
+    quantile = stats.t.ppf(0.95, found.effective_posts - 1)
+    assert np.log(found.high / found.low) == pytest.approx(2 * quantile * sd / found.f_per_1k)
+
+
+def test_a_post_with_nearly_all_the_reach_makes_the_interval_wide():
+    even = np.full(20, 1000.0)
+    one = np.array([1e6, *[1000.0] * 19])
+    known = np.full(20, 0.5)
+    followers = np.arange(20.0)
+    wide = off_policy_value(known, known, followers, one)
+    narrow = off_policy_value(known, known, followers, even)
+    assert wide.high / wide.low > 100 * narrow.high / narrow.low
+
+
+def test_posts_that_say_next_to_nothing_give_an_interval_and_no_overflow():
+    known, followers = np.full(3, 0.5), np.array([0.0, 1.0, 1.0])
+    found = off_policy_value(known, known, followers, np.array([1e15, 1000.0, 1000.0]))
+    assert found.low <= found.f_per_1k <= found.high
+    held = np.array([True, True, False, False])
+    followers = np.array([1e-12, 1e-12, 1e9, 0.0])
+    uplift = holdout_uplift(followers, np.full(4, 1000.0), held)
+    assert uplift.low < uplift.gain < uplift.high
