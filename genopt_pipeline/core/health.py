@@ -133,7 +133,7 @@ def check_health(
         _weights(observed.weights),
         _age(
             "posts",
-            "post went live",
+            "post",
             observed.last_post_at,
             now,
             config.post_age_hours,

@@ -350,7 +350,7 @@ def tick(
             said.append(found)
             if outage is not None:
                 outage = tell_outage(pipeline, outage)
-            said.append(f"{deliver(pipeline, accounts)} changes told")
+            said.append(f"told: {deliver(pipeline, accounts)}")
     except WebhookError as error:
         waiting = str(error)
         log.warning("alerts wait to be sent: %s; the next tick tries again", waiting)
@@ -390,4 +390,4 @@ def _record_all(
         if known.get(asset) != told:
             known[asset] = told
             events.append(judged.evaluation(asset, FRESH_CHECK))
-    return accounts, events, f"{is_open} alerts open, {changes} changes"
+    return accounts, events, f"alerts open: {is_open}; changed: {changes}"

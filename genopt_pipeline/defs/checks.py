@@ -78,9 +78,13 @@ def report(context: dg.AssetExecutionContext, asset: str, check: str, judgement:
     context.log_event(judgement.evaluation(asset, check))
 
 
-def fresh(pipeline: Pipeline, asset: str, accounts: Iterable[str]) -> Judgement:
-    """Whether the data of one of the assets in ``FRESH`` are fresh now."""
-    return freshness(asset, {name: account_health(pipeline, name) for name in accounts})
+def report_fresh(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, accounts: Iterable[str], *assets: str
+) -> None:
+    """Record from their run whether the data of these assets are fresh now."""
+    reports = {name: account_health(pipeline, name) for name in accounts}
+    for asset in assets:
+        report(context, asset, FRESH_CHECK, freshness(asset, reports))
 
 
 def freshness(asset: str, reports: Mapping[str, HealthReport]) -> Judgement:
@@ -187,7 +191,8 @@ def _fresh_check(asset: str) -> dg.AssetChecksDefinition:
     )
     def data_are_fresh(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
         with explained():
-            return fresh(pipeline, asset, _accounts(pipeline)).result
+            reports = {name: account_health(pipeline, name) for name in _accounts(pipeline)}
+            return freshness(asset, reports).result
 
     return data_are_fresh
 

@@ -71,9 +71,9 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
         for account_id, collected in results.items():
             _describe_windows(context, account_id, collected)
         with explained():
-            for asset in ("raw_post_metrics", "raw_follower_counts"):
-                judged = checks.fresh(pipeline, asset, results)
-                checks.report(context, asset, checks.FRESH_CHECK, judged)
+            checks.report_fresh(
+                context, pipeline, results, "raw_post_metrics", "raw_follower_counts"
+            )
         stored = list(results.values())
         yield dg.MaterializeResult(
             asset_key="raw_post_metrics",

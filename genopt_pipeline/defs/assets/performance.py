@@ -78,12 +78,7 @@ def performance_assets(partitions: Partitions) -> list[Any]:
 
         with explained():
             reports = for_each_account(context, pipeline, run)
-            checks.report(
-                context,
-                "generator_f_per_1k",
-                checks.FRESH_CHECK,
-                checks.fresh(pipeline, "generator_f_per_1k", reports),
-            )
+            checks.report_fresh(context, pipeline, reports, "generator_f_per_1k")
         life_time: dict[str, Any] = {}
         with pipeline.read() as connection:
             for account_id in reports:
