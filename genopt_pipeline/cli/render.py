@@ -121,6 +121,7 @@ class ExplainView:
     posts: Sequence[Mapping[str, Any]] = ()
     posts_left_out: int = 0
     posts_days: float | None = None
+    appraisal: Appraisal | None = None
 
 
 def plain(value: Any) -> Text:
@@ -494,6 +495,8 @@ def explain(view: ExplainView) -> RenderableType:
         parts += [_BLANK, _lookback_table(view.lookbacks)]
     if view.posts_days is not None:
         parts += [_BLANK, _posts_table(view)]
+    if view.appraisal is not None:
+        parts += [_BLANK, appraisal(view.appraisal)]
     if view.changes:
         parts.append(_BLANK)
         table = _table("time (UTC)", "old", "new", "reason", right=(1, 2), flexible=(3,))

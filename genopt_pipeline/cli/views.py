@@ -12,6 +12,7 @@ from genopt_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from genopt_pipeline.cli import render
+    from genopt_pipeline.core.appraisal import Appraisal
 
 
 def dashboard_data(settings: Settings) -> dict[str, Any]:
@@ -147,13 +148,13 @@ def explain(
     settings = common.settings()
     pipeline = make_pipeline(settings)
     with pipeline.read() as connection:
-        found = explain_generator(
+        found, worth = explain_generator(
             connection, settings.account, settings, generator, now=pipeline.now()
         )
     if as_json:
         common.emit(found)
     else:
-        console.print(render.explain(_explain_view(found, posts)))
+        console.print(render.explain(_explain_view(found, posts, worth)))
 
 
 _GUARDS = {
@@ -168,7 +169,9 @@ _GUARDS = {
 }
 
 
-def _explain_view(found: Mapping[str, Any], most_posts: int) -> "render.ExplainView":
+def _explain_view(
+    found: Mapping[str, Any], most_posts: int, worth: "Appraisal"
+) -> "render.ExplainView":
     from genopt_pipeline.cli import render
 
     state = found["status"] + (", locked" if found["locked"] else "")
@@ -215,9 +218,6 @@ def _explain_view(found: Mapping[str, Any], most_posts: int) -> "render.ExplainV
                 f"{render.number(shadow['target'], '.4f')}"
             )
             reasons.append(f"{shadow['policy']}: {shadow['explanation']}")
-        price = render.prices(decision["prices"])
-        if price is not None:
-            reasons.append(price)
     changes = [*found["weight_history"], *found["findings"]]
     changes.sort(key=lambda change: change["effective_at"], reverse=True)
     return render.ExplainView(
@@ -237,6 +237,7 @@ def _explain_view(found: Mapping[str, Any], most_posts: int) -> "render.ExplainV
         posts=found["posts"][:most_posts],
         posts_left_out=max(len(found["posts"]) - most_posts, 0),
         posts_days=found["posts_days"],
+        appraisal=worth,
     )
 
 

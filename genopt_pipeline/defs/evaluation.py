@@ -64,13 +64,15 @@ def appraise(
     *,
     snapshot: Mapping[str, Any] | None = None,
     posts: pd.DataFrame | None = None,
+    in_force_at: datetime | None = None,
 ) -> Appraisal:
-    """What the weights in force at ``end``, those of a snapshot, and the defaults are worth.
+    """What the weights in force, those of a snapshot, and the defaults are worth at ``end``.
 
-    snapshot: a row of ``weight_snapshots``; its proposal and its shadow's are appraised, whether
-    or not they pass the gate. posts: as of ``end``, if they were read already.
+    in_force_at: when the weights in force were so; at ``end`` unless given. snapshot: a row of
+    ``weight_snapshots``; its proposal and its shadow's are appraised, whether or not they pass the
+    gate. posts: as of ``end``, if they were read already.
     """
-    weights = weight_store.weights_in_force(connection, account_id, end)
+    weights = weight_store.weights_in_force(connection, account_id, in_force_at or end)
     states = states_of(weights)
     if posts is None:
         posts = steps.snapshot_posts(connection, account_id, settings, end)
@@ -95,10 +97,14 @@ def appraise(
 def newest_appraisal(
     connection: Connection, account_id: str, settings: Settings, now: datetime
 ) -> tuple[Appraisal, dict[str, Any] | None]:
-    """The appraisal at the end of the newest snapshot, and that snapshot; at ``now`` without."""
+    """The newest snapshot and an appraisal of it at its end; at ``now`` where there is none.
+
+    The weights in force are those of ``now``: the snapshot's own, if it was published.
+    """
     snapshot = store.newest_snapshot(connection, account_id, now)
     end = now if snapshot is None else snapshot["window_end"]
-    return appraise(connection, account_id, settings, end, snapshot=snapshot), snapshot
+    found = appraise(connection, account_id, settings, end, snapshot=snapshot, in_force_at=now)
+    return found, snapshot
 
 
 def _default(weights: weight_store.Weights, first: Mapping[str, float]) -> dict[str, float]:

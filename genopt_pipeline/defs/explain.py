@@ -12,7 +12,7 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from genopt_pipeline.core import performance
-from genopt_pipeline.core.appraisal import binding_guard
+from genopt_pipeline.core.appraisal import Appraisal, binding_guard
 from genopt_pipeline.core.names import suggest
 from genopt_pipeline.defs import evaluation, steps
 from genopt_pipeline.settings import Settings
@@ -66,8 +66,8 @@ def resolve(connection: Connection, account_id: str, raw: str) -> str:
 
 def explain_generator(
     connection: Connection, account_id: str, settings: Settings, raw: str, *, now: datetime
-) -> dict[str, Any]:
-    """All that is known of a generator, as JSON values and times; unknown is None.
+) -> tuple[dict[str, Any], Appraisal]:
+    """All that is known of a generator, as JSON values and times, and the account's appraisal.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def explain_generator(
     row = live.generators[name]
     versions = store.generator_versions(connection, account_id, name)
     posts = _posts(connection, account_id, settings, name, now)
-    return {
+    shown = {
         "account": account_id,
         "as_of": now,
         "simulated": settings.source == "sandbox",
@@ -117,6 +117,7 @@ def explain_generator(
         "weight_history": changes_of(versions),
         "findings": store.generator_findings(connection, account_id, name, 20),
     }
+    return shown, found
 
 
 def lookbacks(

@@ -145,7 +145,11 @@ def test_the_dashboard_shows_all_that_is_tracked_on_eighty_columns(genopt):
     judged = {name: row["f_per_1k"] for name, row in figures.items() if row["posts_measured"] >= 3}
     assert best == max(judged, key=judged.get)
     assert worst == min(judged, key=judged.get)
-    assert data["appraisal"]["draws"]["ratio"]["posts"] > 80
+    assert data["appraisal"]["draws"]["ratio"]["posts"] > 60
+    worths = {worth["name"]: worth for worth in data["appraisal"]["worths"]}
+    live = {row["generator_name"]: row["weight"] for row in data["generators"]}
+    assert worths["in_force"]["weights"] == worths["proposed"]["weights"] == live
+    assert worths["in_force"]["over_default"] == worths["proposed"]["over_default"]
     out, _, code = genopt.raw("dashboard")
     assert code == 0
     assert_fits(out)
