@@ -124,6 +124,40 @@ def test_a_check_of_a_partitioned_asset_can_be_embedded_and_is_recorded():
         assert [item.passed for item in result.get_asset_check_evaluations()] == [True]
 
 
+def check_rows(instance):
+    with instance.event_log_storage.index_connection() as connection:
+        rows = connection.execute(
+            sa.text("SELECT partition, execution_status FROM asset_check_executions ORDER BY id")
+        )
+        return [tuple(row) for row in rows]
+
+
+def test_an_embedded_check_stays_planned_for_every_partition_so_ours_stand_alone():
+    @dg.asset(
+        partitions_def=PARTITIONS.two_hours,
+        check_specs=[dg.AssetCheckSpec("holds", asset="embedded")],
+    )
+    def embedded() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(check_name="holds", passed=True)]
+        )
+
+    key = "2026-09-01-00:00"
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([embedded], instance=instance, partition_key=key)
+        assert check_rows(instance) == [(key, "PLANNED"), (None, "SUCCEEDED")]
+
+    @dg.asset(partitions_def=PARTITIONS.two_hours)
+    def alone(context: dg.AssetExecutionContext) -> None:
+        context.log_event(
+            dg.AssetCheckEvaluation(asset_key=context.asset_key, check_name="holds", passed=True)
+        )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([alone], instance=instance, partition_key=key)
+        assert check_rows(instance) == [(None, "SUCCEEDED")]
+
+
 def test_dagsters_storage_does_not_work_on_psycopg_3(pg_server):
     url = pg_server.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     from dagster_postgres.utils import create_pg_connection
