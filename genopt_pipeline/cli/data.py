@@ -51,14 +51,15 @@ def collect(as_json: AsJson = False) -> None:
             f"{done.follower_counts} follower counts, {done.posts} new posts, "
             f"{done.quarantined} quarantined"
         )
-        _show_bill(done.reports.get(window[0], {}))
+        show_collected(done.reports.get(window[0], {}))
         for warning in done.warnings:
             console.print(f"warning: {warning}", markup=False)
     if done.help_needed:
         raise CommandError("; ".join(done.help_needed))
 
 
-def _show_bill(report: dict[str, Any]) -> None:
+def show_collected(report: dict[str, Any]) -> None:
+    """Print the plan and the bill of a live window; nothing for other sources."""
     budget, plan = report.get("budget"), report.get("plan")
     if budget is None or plan is None:
         return

@@ -25,6 +25,8 @@ from genopt_pipeline.store import server
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.engine import open_engine, reading_errors
 
+#: The account of `up --live`, apart from that of the demo.
+LIVE_ACCOUNT = "live"
 Days = Annotated[int, typer.Option("--days", min=1, max=365, help="Days of history.")]
 
 
@@ -319,12 +321,24 @@ def up(
     with_demo: Annotated[
         bool, typer.Option("--demo", help="First give a simulated account a history.")
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Collect a simulated account through the X client from a server on this machine.",
+        ),
+    ] = False,
     days: Days = 14,
 ) -> None:
     """Start everything: database, migrations, the Dagster UI and daemon with its schedules.
 
     Ctrl-C stops the UI and the daemon; the embedded database goes on until `genopt down`.
     """
+    if with_demo and live:
+        raise typer.BadParameter("--demo and --live are two ways to begin; give one")
+    if live:
+        _up_live(days)
+        return
     if with_demo:
         demo(days=days, serve=True, as_json=False)
         return
@@ -333,6 +347,29 @@ def up(
     done = prepare(settings)
     console.print(f"{done['database']} is at revision {done['revision']}")
     serve_ui(settings)
+
+
+def _up_live(days: int) -> None:
+    """Serve a simulated account as X would, and collect it as a real one is collected."""
+    from genopt_pipeline.cli import sandbox
+
+    if "account" not in common.settings().model_fields_set:
+        os.environ["GENOPT_ACCOUNT"] = LIVE_ACCOUNT
+    settings = common.settings()
+    if settings.source == "exports":
+        raise CommandError("GENOPT_SOURCE is exports: nothing is collected")
+    check_port(settings.port)
+    prepare(settings)
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    with sandbox.served(days=min(days, 30)) as environment:
+        os.environ.update(environment)
+        console.print(
+            f"A simulated account is served in the shape of the X API at "
+            f"{environment['GENOPT_X_BASE_URL']}; it is account {settings.account!r} here: set "
+            f"GENOPT_ACCOUNT={settings.account} for `genopt dashboard` and the others."
+        )
+        sandbox.collect_first_window()
+        serve_ui(common.settings())
 
 
 def serve_ui(settings: Settings) -> None:

@@ -40,6 +40,10 @@ class BulkSource(Protocol):
 class LiveSource(MetricsSource, Protocol):
     """A source that remembers what it need not look for again, and holds a connection."""
 
+    @property
+    def identity(self) -> str:
+        """Which account of which platform it reads."""
+
     def stored(self) -> None:
         """The last batch is in the database."""
 
@@ -196,11 +200,12 @@ def _alone(pipeline: Pipeline, account_id: str) -> Iterator[None]:
 
 def _bind(pipeline: Pipeline, account_id: str, source: MetricsSource) -> None:
     """An account has one live source: simulated and real figures are never mixed."""
+    identity = source.identity if isinstance(source, LiveSource) else source.name
     with pipeline.write() as connection:
-        bound = source_states.keep_first(connection, account_id, "live", "source", source.name)
-    if bound != source.name:
+        bound = source_states.keep_first(connection, account_id, "live", "source", identity)
+    if bound != identity:
         raise SourceRefusedError(
-            f"account {account_id!r} was collected from {bound} before; figures of {source.name} "
+            f"account {account_id!r} was collected from {bound} before; figures of {identity} "
             "would be mixed with it. Set GENOPT_ACCOUNT to an account of its own"
         )
 

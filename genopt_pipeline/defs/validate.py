@@ -249,13 +249,14 @@ def _account(connection: Any, account_id: str, pipeline: Pipeline) -> list[Findi
 
 def _source(pipeline: Pipeline, bound: Any, *, online: bool) -> Finding:
     settings = pipeline.settings
-    if settings.source != "exports" and bound is not None and bound != settings.source:
+    reads = f"x_api:{settings.x_user_id}" if settings.source == "x_api" else settings.source
+    if settings.source != "exports" and bound is not None and bound != reads:
         return Finding(
             "source",
             "error",
-            f"account {settings.account!r} has readings of the source {bound}, but GENOPT_SOURCE "
-            f"is {settings.source}: the two would be mixed",
-            "Set GENOPT_SOURCE back, or GENOPT_ACCOUNT to another account.",
+            f"account {settings.account!r} has readings of {bound}, but the settings name {reads}: "
+            "the two would be mixed",
+            "Set GENOPT_SOURCE and GENOPT_X_USER_ID back, or GENOPT_ACCOUNT to another account.",
         )
     if settings.source == "exports":
         said = "nothing is collected; metrics come with `genopt import`"

@@ -7,6 +7,7 @@ The shapes follow what is publicly known of the API; only what the project reads
 """
 
 import random
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,31 +78,37 @@ class SandboxView:
         self._ledger = PostLedger(account)
         self._decision: dict[str, str] = {}
         self._posts: list[ServedPost] = []
+        # posts go live while requests are answered
+        self._lock = threading.Lock()
         self.add(posts)
 
     def add(self, posts: Sequence[TrackedPost]) -> None:
         """Publish posts; those without a tweet id are not on the platform."""
-        self._ledger.add(posts)
-        for post in posts:
-            if post.tweet_id is not None and post.tweet_id not in self._decision:
-                self._decision[post.tweet_id] = post.decision_id
-                self._posts.append(ServedPost(post.tweet_id, post.posted_at))
+        with self._lock:
+            self._ledger.add(posts)
+            for post in posts:
+                if post.tweet_id is not None and post.tweet_id not in self._decision:
+                    self._decision[post.tweet_id] = post.decision_id
+                    self._posts.append(ServedPost(post.tweet_id, post.posted_at))
 
     def posts(self, at: datetime) -> Sequence[ServedPost]:
         """Posts that are live at ``at``."""
-        return [post for post in self._posts if post.posted_at <= at]
+        with self._lock:
+            return [post for post in self._posts if post.posted_at <= at]
 
     def metrics_at(self, tweet_ids: Sequence[str], at: datetime) -> Mapping[str, MetricReading]:
         """True totals, with the follows that the platform ascribes to each post."""
         if not tweet_ids:
             return {}
-        decisions = [self._decision[tweet] for tweet in tweet_ids]
-        readings = self._ledger.readings(decisions, at, platform_follows=True)
+        with self._lock:
+            decisions = [self._decision[tweet] for tweet in tweet_ids]
+            readings = self._ledger.readings(decisions, at, platform_follows=True)
         return {reading.tweet_id or "": reading for reading in readings}
 
     def followers_at(self, at: datetime) -> int:
         """The follower count at ``at``."""
-        return self._ledger.followers_count(at)
+        with self._lock:
+            return self._ledger.followers_count(at)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def _staging(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
             ) ON COMMIT DELETE ROWS
         """)
     )
-    connection.execute(text("TRUNCATE staged_readings"))
+    # not TRUNCATE, which makes a new file each time; the table is empty but for a second batch
+    connection.execute(text("DELETE FROM staged_readings"))
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("the connection is closed")
@@ -255,6 +256,21 @@ def collected_windows(
             {"account": account_id, "source": source, "since": since, "until": until},
         )
     )
+
+
+def window_report(
+    connection: Connection, account_id: str, window_start: datetime
+) -> dict[str, Any] | None:
+    """What the source reported of a collected window; None for a gap."""
+    report: dict[str, Any] | None = connection.scalar(
+        text("""
+            SELECT report FROM genopt.collected_windows
+             WHERE account_id = :account AND window_start = :start
+             ORDER BY collected_at DESC LIMIT 1
+        """),
+        {"account": account_id, "start": window_start},
+    )
+    return report
 
 
 def follower_readings(

@@ -41,26 +41,32 @@ def upsert_posts(
     # the trigger that counts selections writes to generator_weights, as a publication does
     lock_account(connection, account_id)
     known = {
-        row.tweet_id: row.decision_id
+        row.tweet_id: row
         for row in connection.execute(
             text(
-                "SELECT tweet_id, decision_id FROM genopt.content_metadata "
+                "SELECT tweet_id, decision_id, status FROM genopt.content_metadata "
                 "WHERE account_id = :account AND tweet_id = ANY(:ids)"
             ),
             {"account": account_id, "ids": [post.tweet_id for post in posts if post.tweet_id]},
         )
     }
-    rows = [
-        {
-            **post.model_dump(),
-            "account_id": account_id,
-            "source": source,
-            "decision_id": known.get(post.tweet_id or "")
-            or post.decision_id
-            or f"x:{post.tweet_id}",
-        }
-        for post in posts
-    ]
+    rows = []
+    for post in posts:
+        row = known.get(post.tweet_id or "")
+        if row is not None and post.generator_name is None and post.status == row.status:
+            continue  # a source sees the same posts every ten minutes
+        rows.append(
+            {
+                **post.model_dump(),
+                "account_id": account_id,
+                "source": source,
+                "decision_id": (
+                    row.decision_id if row is not None else post.decision_id or f"x:{post.tweet_id}"
+                ),
+            }
+        )
+    if not rows:
+        return 0
     result = connection.execute(_UPSERT, rows)
     return max(int(result.rowcount), 0)
 
@@ -96,6 +102,16 @@ def tracked_posts(
         )
         for row in rows
     ]
+
+
+def has_posts(connection: Connection, account_id: str) -> bool:
+    """Whether anything was ever recorded for the account."""
+    return bool(
+        connection.scalar(
+            text("SELECT EXISTS (SELECT FROM genopt.content_metadata WHERE account_id = :account)"),
+            {"account": account_id},
+        )
+    )
 
 
 def count_posts(connection: Connection, account_id: str, since: datetime, until: datetime) -> int:

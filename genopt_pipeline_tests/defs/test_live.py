@@ -5,10 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
+import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from genopt_pipeline.cli import sandbox
+from genopt_pipeline.cli.server import dagster_home
+from genopt_pipeline.defs.instance import open_instance
 from genopt_pipeline.store.engine import open_engine
 
 TOKEN = "a-very-secret-token-4711"
@@ -34,23 +39,16 @@ def genopt(environment, *arguments):
     )
 
 
-@pytest.fixture
-def served(environment):
+@contextmanager
+def serving(environment, *options):
     process = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "genopt_pipeline.cli",
-            "sandbox",
-            "serve",
-            "--days",
-            "2",
-            "--token",
-            TOKEN,
-            "--json",
+            *(sys.executable, "-m", "genopt_pipeline.cli", "sandbox", "serve"),
+            *("--days", "2", "--token", TOKEN, "--json", *options),
         ],
         env=environment,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
@@ -59,10 +57,20 @@ def served(environment):
         lines.append(line)
         if line.strip() == "}":
             break
-    yield json.loads("".join(lines))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    process.stdout.close()
+    told = json.loads("".join(lines))
+    said = {}
+    try:
+        yield told, said
+    finally:
+        process.send_signal(signal.SIGINT)
+        said["stderr"] = process.communicate(timeout=30)[1]
+        assert process.returncode == 0
+
+
+@pytest.fixture
+def served(environment):
+    with serving(environment) as (told, _):
+        yield told
 
 
 @pytest.mark.slow
@@ -103,6 +111,47 @@ def test_genopt_collects_a_window_from_the_served_account_and_leaks_no_token(
     for told in (first, second):
         everything += told.stdout + told.stderr
     assert TOKEN not in everything
+    # the account is the simulation's now; the simulation behind it would be another source of it
+    other = genopt(environment | {"GENOPT_SOURCE": "sandbox"}, "collect")
+    assert other.returncode == 1
+    assert "was collected from x_api:1 before" in other.stderr
+
+
+def test_a_fault_on_demand_fails_the_command_with_one_clear_line_and_is_named_by_the_server(
+    environment,
+):
+    with serving(environment, "--only", "no_credits") as (told, said):
+        done = genopt(environment | told, "collect", "--json")
+        assert done.returncode == 1
+        assert "no credits left" in done.stderr.strip().splitlines()[-1]
+        assert done.stdout == ""
+    assert "fault no_credits in request 1 (users/me)" in said["stderr"]
+
+
+def test_simulated_posts_are_not_mixed_into_an_account_that_has_posts(environment, engine):
+    with engine.begin() as connection:
+        connection.execute(text("SELECT genopt.record_post('main', 'mine-1', 'coach')"))
+    done = genopt(environment, "sandbox", "serve")
+    assert done.returncode == 1
+    assert "has posts of its own" in done.stderr
+
+
+@pytest.mark.slow
+def test_up_live_begins_with_a_dagster_run_of_the_present_window(
+    environment, monkeypatch, capsys, tmp_path
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home()))
+    with sandbox.served(days=1) as told:
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        sandbox.collect_first_window()
+    assert "posts planned" in capsys.readouterr().out
+    with open_instance() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("raw_post_metrics"))
+    metadata = event.asset_materialization.metadata
+    assert metadata["main/posts_read"].value > 5
 
 
 def test_missing_credentials_are_one_clear_line(environment):

@@ -266,6 +266,13 @@ def test_a_fault_that_does_not_go_away_ends_the_window_with_a_transient_error(fa
         assert s.server.requests["timeline"] == s.config.limits.max_attempts
 
 
+def test_a_retry_is_logged_and_not_printed_between_the_output_of_a_command(capsys, caplog):
+    with scenario(faults=FaultQueue(["http_503"])) as s:
+        assert s.collect().report["faults"] == {"http_503": 1}
+    assert capsys.readouterr() == ("", "")
+    assert any("http_503" in record.getMessage() for record in caplog.records)
+
+
 def test_what_was_delivered_before_a_failure_is_returned_and_the_failure_named():
     with scenario(faults=AlwaysFault("http_500", endpoint="timeline")) as s:
         batch = s.collect()

@@ -38,6 +38,10 @@ from genopt_pipeline.sources.x_api.redaction import Redactor
 
 log = logging.getLogger("genopt_pipeline.sources.x_api")
 
+# each retry is logged below; by default stamina would print it once more, to standard output where
+# structlog is installed, between a command's JSON
+stamina.instrumentation.set_on_retry_hooks(())
+
 #: a reset further away than this is not believed (X's longest limits are of a day)
 _LONGEST_RATE_LIMIT: Final = timedelta(hours=25)
 _USER_AGENT: Final = "genopt-pipeline"

@@ -92,6 +92,11 @@ class XApiSource:
         """Short name, stored with every observation."""
         return "x_api"
 
+    @property
+    def identity(self) -> str:
+        """Which account it reads."""
+        return f"{self.name}:{self._config.user_id}"
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
