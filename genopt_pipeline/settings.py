@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     policy: Literal["thompson", "exponential"] = Field(
         default="thompson", description="The policy that publishes; the other runs in its shadow."
     )
+    objective: Literal["f_per_1k", "followers_per_post"] = Field(
+        default="f_per_1k",
+        description="What `thompson` seeks: the best F/1K, or the most followers a post.",
+    )
     min_weight: float = Field(
         default=0.02, ge=0, le=0.5, description="Floor of a drawn generator's weight."
     )
@@ -261,7 +265,10 @@ class Settings(BaseSettings):
         default="https://api.x.com",
         description="Where the X API is; http:// is accepted for 127.0.0.1 only.",
     )
-    x_user_id: str | None = Field(default=None, description="The account's number on X.")
+    x_user_id: str | None = Field(
+        default=None,
+        description="The account's number on X. Unset: as the OAuth 1.0a user token begins with it.",
+    )
     x_access_token: SecretStr | None = Field(
         default=None, description="User token of OAuth 2.0, or of OAuth 1.0a with its secrets."
     )

@@ -229,6 +229,7 @@ def optimizer_config(settings: Settings) -> policies.OptimizerConfig:
     """The policies' settings, from the installation's."""
     return policies.OptimizerConfig(
         policy=settings.policy,
+        objective=settings.objective,
         guards=policies.GuardConfig(
             floor=settings.min_weight,
             cap=settings.max_weight,

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from genopt_pipeline.core.estimation import EstimationConfig, PostBatch, posterior
+from genopt_pipeline.core.estimation import EstimationConfig, PostBatch, log_reach, posterior
 from genopt_pipeline.core.estimation.statistics import sufficient_statistics
-from genopt_pipeline.core.policies.contract import ExponentialConfig, ThompsonConfig
+from genopt_pipeline.core.policies.contract import ExponentialConfig, Objective, ThompsonConfig
 from genopt_pipeline.core.policies.exponential import PerformanceTable, exponential_target
-from genopt_pipeline.core.policies.thompson import thompson_shares
+from genopt_pipeline.core.policies.thompson import per_post, thompson_shares
 from genopt_pipeline.sandbox.randomness import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -120,17 +120,22 @@ def best_takes_all(exploration: float = 0.15, min_posts: int = 3) -> TargetRule:
 
 
 def thompson(
-    config: ThompsonConfig | None = None, estimation: EstimationConfig | None = None
+    config: ThompsonConfig | None = None,
+    estimation: EstimationConfig | None = None,
+    objective: Objective = "f_per_1k",
 ) -> TargetRule:
     """The policy of ``core`` by the probability of being best, on all that it looks back on."""
     settings, estimate = config or ThompsonConfig(), estimation or EstimationConfig()
 
     def targets(posts: PostBatch, present: BoolArray) -> tuple[FloatArray, BoolArray]:
         statistics = sufficient_statistics(posts, estimate)
+        reach = log_reach(posts, estimate) if objective == "followers_per_post" else None
         shares = np.empty(present.shape)
         for number, part in enumerate(statistics.chunks(_ACCOUNTS_AT_ONCE)):
             rows = slice(number * _ACCOUNTS_AT_ONCE, (number + 1) * _ACCOUNTS_AT_ONCE)
             known = posterior(part, estimate, present[rows])
+            if reach is not None:
+                known = per_post(known, reach[rows])
             shares[rows] = thompson_shares(known, present[rows], settings)
         return shares, np.asarray(statistics.posts.any(axis=1))
 

@@ -118,7 +118,7 @@ WORLDS: Final[dict[str, World]] = {
     world.name: world
     for world in (
         _BASE,
-        replace(_BASE, name="drift", drift_days=35.0),
+        replace(_BASE, name="drift", drift_days=60.0),
         replace(_BASE, name="switch", switch_day=45.0),
         replace(_BASE, name="new_arm", new_arm_day=30.0),
         replace(_BASE, name="heavy_tail", reach_sigma=1.8, post_frailty=1.5, heavy_tailed=True),

@@ -8,6 +8,7 @@ from genopt_pipeline.core.estimation import (
     EstimationConfig,
     PostBatch,
     compare,
+    log_reach,
     mature_exposure,
     posterior,
     probability_best,
@@ -222,10 +223,125 @@ def test_chunks_of_accounts_give_what_all_together_give():
     assert np.allclose(whole, parts, rtol=0, atol=1e-12)
 
 
+def _wandering(rng, accounts, correlation_days, *, days=60, posts_a_day=15):
+    """Posts of accounts whose log rates follow an autoregression (never, where infinite)."""
+    rho = np.exp(-1.0 / correlation_days)
+    path = np.empty((days + 1, accounts, 12))
+    path[0] = rng.normal(size=path.shape[1:])
+    for day in range(1, days + 1):
+        path[day] = rho * path[day - 1] + np.sqrt(1 - rho**2) * rng.normal(size=path.shape[1:])
+    n = accounts * days * posts_a_day
+    account = np.repeat(np.arange(accounts), days * posts_a_day)
+    generator, age = rng.integers(0, 12, n), rng.uniform(0, 24 * days, n)
+    log_rate = np.log(2) + 0.5 * path[(age / 24).astype(int), account, generator]
+    final = np.exp(rng.normal(7, 1, n))
+    mean = np.exp(log_rate) * final / 1000 * rng.gamma(1 / 0.7, 0.7, n)
+    followers = rng.poisson(mean * -np.expm1(-age / CONFIG.followers_hours)).astype(float)
+    seen = final * -np.expm1(-age / CONFIG.impressions_hours)
+    return PostBatch(accounts, 12, account, generator, age, seen, followers), 2 * np.exp(
+        0.5 * path[0]
+    )
+
+
+def test_accounts_whose_rates_drift_are_told_from_those_whose_rates_stay():
+    found = {}
+    for days in (30.0, np.inf):
+        batch, now = _wandering(np.random.default_rng(13), 40, days)
+        statistics = sufficient_statistics(batch, CONFIG)
+        known = posterior(statistics, CONFIG)
+        steady = EstimationConfig(drift_days=())
+        error, blind = (
+            np.abs(p.log_mean - np.log(now)).mean() for p in (known, posterior(statistics, steady))
+        )
+        found[days] = np.median(known.drift), error / blind
+        z = (np.log(now) - known.log_mean) / known.interval_log_sd
+        assert np.mean(np.abs(z) < 1.645) > (0.75 if days < 100 else 0.85)
+    assert found[30.0][0] > 0.3
+    assert found[np.inf][0] < 0.1
+    # knowing that they drift brings the present rates nearer, and costs nothing where they do not
+    assert found[30.0][1] < 0.97
+    assert found[np.inf][1] < 1.01
+
+
+def test_a_day_that_is_good_for_everyone_is_not_taken_for_the_luck_of_a_generator():
+    rng = np.random.default_rng(14)
+    batch, rate = simulated(rng, 60, 600, days=40.0)
+    day = (batch.age_hours / 24).astype(int)
+    shock = np.exp(0.8 * rng.normal(size=(60, 41)) - 0.32)[batch.account, day]
+    mean = rate[batch.account, batch.generator] * batch.impressions / 1000
+    mean = mean * shock * rng.gamma(1 / 0.7, 0.7, len(day))
+    shocked = PostBatch(**{**vars(batch), "followers": rng.poisson(mean).astype(float)})
+    blind = EstimationConfig(
+        half_life_days=1e6, hazard_per_day=0.0, drift_days=(), common_margin=1e9
+    )
+
+    def relative(config, posts):
+        log_mean = posterior(sufficient_statistics(posts, config), config).log_mean
+        error = log_mean - np.log(rate)
+        return np.std(error - error.mean(axis=1, keepdims=True))
+
+    assert relative(STILL, shocked) < 0.9 * relative(blind, shocked)
+    assert relative(STILL, batch) < 1.02 * relative(blind, batch)
+
+
+def test_how_fast_followers_come_is_fitted_to_the_account_and_the_default_without_enough_posts():
+    late = np.random.default_rng(15)
+    batch, _ = simulated(late, 40, 1500, generators=3, spread=0.3)
+    mean = 2.0 * batch.impressions / -np.expm1(-batch.age_hours / CONFIG.impressions_hours) / 1000
+    grown = -np.expm1(-batch.age_hours / 48.0)
+    slow = PostBatch(**{**vars(batch), "followers": late.poisson(mean * grown).astype(float)})
+    young = slow.age_hours < 24
+    # with 48 instead of 16 hours a young post's exposure is about a third, and its rate as before
+    exposure = sufficient_statistics(slow, STILL)
+    of_young = PostBatch(
+        40, 3, *(getattr(slow, name)[young] for name in (
+            "account", "generator", "age_hours", "impressions", "followers")),
+    )  # fmt: skip
+    pooled = exposure.followers.sum() / exposure.exposure.sum()
+    naive = (
+        of_young.followers.sum()
+        / mature_exposure(of_young.age_hours, of_young.impressions, CONFIG).sum()
+    )
+    bins = exposure.followers[:, :, 0].sum() / exposure.exposure[:, :, 0].sum()
+    assert naive < 0.6 * pooled
+    assert bins == pytest.approx(pooled, rel=0.2)
+    one = PostBatch(
+        1, 1, np.zeros(1, int), np.zeros(1, int), *(np.array([x]) for x in (6.0, 900.0, 2.0))
+    )
+    alone = sufficient_statistics(one, STILL)
+    expected = mature_exposure(one.age_hours, one.impressions, STILL)
+    ratio = alone.followers.sum() / alone.exposure.sum()
+    assert ratio == pytest.approx(2.0 / expected[0], rel=0.1)
+
+
+def test_reach_is_drawn_towards_the_accounts_and_zero_where_nothing_is_known():
+    rng = np.random.default_rng(16)
+    truth = 0.7 * rng.normal(size=(200, 6))
+    n = 200 * 90
+    account, generator = np.repeat(np.arange(200), 90), rng.integers(0, 5, n)
+    age = rng.uniform(2, 200, n)
+    final = np.exp(7 + truth[account, generator] + rng.normal(size=n))
+    seen = final * -np.expm1(-age / CONFIG.impressions_hours)
+    batch = PostBatch(200, 6, account, generator, age, seen, np.zeros(n))
+    found = log_reach(batch, CONFIG)
+    centred = truth[:, :5] - truth[:, :5].mean(axis=1, keepdims=True)
+    assert np.corrcoef(found[:, :5].ravel(), centred.ravel())[0, 1] > 0.93
+    assert found[:, :5].std() < centred.std()
+    assert (found[:, 5] == 0).all()
+    equal = PostBatch(**{**vars(batch), "impressions": np.exp(7 + rng.normal(size=n))})
+    assert np.abs(log_reach(equal, STILL)).mean() < 0.08
+    none = np.empty(0)
+    empty = PostBatch(2, 3, none.astype(int), none.astype(int), none, none, none)
+    assert (log_reach(empty, CONFIG) == 0).all()
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         {"half_life_days": 0.0},
+        {"drift_probability": 1.0},
+        {"drift_days": (0.0,)},
+        {"common_margin": float("nan")},
         {"dispersion": float("nan")},
         {"hazard_per_day": -1.0},
         {"cut_days": (5.0, 2.0)},

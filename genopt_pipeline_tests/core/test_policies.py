@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genopt_pipeline.core.estimation import EstimationConfig, PostBatch, sufficient_statistics
+from genopt_pipeline.core.estimation import (
+    EstimationConfig,
+    PostBatch,
+    Posterior,
+    SufficientStatistics,
+    sufficient_statistics,
+)
 from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
 from genopt_pipeline.core.policies import (
     ExponentialConfig,
@@ -23,7 +30,12 @@ from genopt_pipeline.core.policies import (
     propose_both,
     propose_weights,
 )
+from genopt_pipeline.core.policies.contract import read_states
+from genopt_pipeline.core.policies.exponential import performance_table
+from genopt_pipeline.core.policies.inputs import read_posts
 from genopt_pipeline.core.policies.prices import best_value
+from genopt_pipeline.core.policies.proposal import bounds_for, propose_from_table
+from genopt_pipeline.core.policies.thompson import thompson_shares
 
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 NAMES = list(DEFAULT_WEIGHTS)
@@ -150,14 +162,118 @@ def test_more_followers_never_give_a_generator_a_smaller_target(policy, seed, k,
     better.loc[of_k, "followers"] += more * share / share.sum()
     config = OptimizerConfig(
         policy=policy,
-        # the dispersion is a matter of all posts together; held, so that only the rate moves
-        estimation=EstimationConfig(dispersion_posts=1e9),
+        # dispersion and good days are matters of all posts together; held, so that only the
+        # generator's rate moves
+        estimation=EstimationConfig(dispersion_posts=1e9, common_margin=1e9),
     )
     old, new = (
         propose_weights(p, DEFAULT_WEIGHTS, now=NOW, config=config).diagnostics["target"][NAMES[k]]
         for p in (posts, better)
     )
     assert new >= old - 1e-9
+
+
+def _known(rng, n):
+    """Any posterior of n generators of one account, as ``thompson`` takes it."""
+    mean, sd, shrink = rng.normal(0, 0.7, n), rng.uniform(0.05, 1.0, n), rng.uniform(0, 1, n)
+    nothing = np.zeros((1, n))
+    return Posterior(
+        log_mean=mean[None],
+        log_sd=sd[None],
+        interval_log_sd=sd[None],
+        shrink=shrink[None],
+        change_probability=nothing,
+        change_days=nothing,
+        drift=np.zeros(1),
+        level=np.ones(1),
+        spread=np.full(1, 0.5),
+        differ=rng.uniform(0, 1, 1),
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 40), lift=st.floats(0.001, 3.0))
+@settings(max_examples=80, deadline=None)
+def test_a_better_posterior_never_gets_a_smaller_target(seed, n, lift):
+    rng = np.random.default_rng(seed)
+    known, k = _known(rng, n), int(rng.integers(n))
+    better = known.log_mean.copy()
+    better[0, k] += lift
+    present = np.ones((1, n), dtype=bool)
+    config = ThompsonConfig()
+    old = thompson_shares(known, present, config)[0]
+    new = thompson_shares(replace(known, log_mean=better), present, config)[0]
+    # one thousandth of room: the two integrals run over different cells
+    assert new[k] >= old[k] - 1e-3
+    assert new.sum() == pytest.approx(1.0)
+    assert (new >= config.exploration / n - 1e-12).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_targets_and_weights_of_permuted_generators_are_permuted(seed, n):
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n)
+    bins = len(EstimationConfig().cut_days) + 1
+    exposure = rng.gamma(0.5, 5.0, (1, n, bins)) * (rng.random((1, n, 1)) < 0.9)
+    statistics = SufficientStatistics(
+        followers=rng.poisson(2.0 * exposure).astype(float),
+        exposure=exposure,
+        posts=np.full((1, n), 9),
+        dispersion=np.array([0.7]),
+    )
+    permuted = replace(
+        statistics,
+        followers=statistics.followers[:, order],
+        exposure=statistics.exposure[:, order],
+    )
+    weights = rng.dirichlet(np.ones(n))[None]
+    lower, upper = np.full((1, n), min(0.02, 0.5 / n)), np.ones((1, n))
+    exact, _ = propose_batch(statistics, weights, lower, upper)
+    other, _ = propose_batch(permuted, weights[:, order], lower, upper)
+    assert other[0] == pytest.approx(exact[0, order], abs=1e-9)
+
+
+def _posts_of_different_reach(seed=0):
+    """The first generator has the best F/1K, the second ten times the reach."""
+    names = ["sharp", "wide", "c", "d"]
+    posts = posts_of([60] * 4, names, rates=[4.0, 2.0, 1.0, 1.0], seed=seed)
+    wide = posts["generator_name"] == "wide"
+    posts.loc[wide, ["impressions", "followers"]] *= 10.0
+    return posts, dict.fromkeys(names, 0.25)
+
+
+def test_the_objective_decides_and_the_proposal_says_what_the_other_would_be_worth():
+    posts, weights = _posts_of_different_reach()
+    for objective, best in (("f_per_1k", "sharp"), ("followers_per_post", "wide")):
+        config = OptimizerConfig(objective=objective)
+        proposal = propose_weights(posts, weights, now=NOW, config=config)
+        assert max(proposal.weights, key=proposal.weights.get) == best
+        told = proposal.diagnostics["objectives"]
+        assert proposal.diagnostics["objective"] == objective
+        assert told["agree"] is False
+        assert told["best"] == {"f_per_1k": "sharp", "followers_per_post": "wide"}
+        assert 1.0 < told["gain_per_post"] < 6.0
+        assert proposal.diagnostics["generators"]["wide"]["reach_ratio"] > 3.0
+
+
+def test_where_reach_is_equal_the_objectives_agree_and_a_switch_is_worth_nothing():
+    posts = posts_of([60] * 4, list("abcd"), rates=[4.0, 2.0, 1.0, 1.0])
+    posts["impressions"] = 1000.0
+    proposal = propose_weights(posts, dict.fromkeys("abcd", 0.25), now=NOW)
+    assert proposal.diagnostics["objectives"]["agree"] is True
+    assert abs(proposal.diagnostics["objectives"]["gain_per_post"]) < 0.02
+    nothing = propose_weights(posts.head(0), dict.fromkeys("abcd", 0.25), now=NOW)
+    assert nothing.diagnostics["objectives"]["gain_per_post"] is None
+
+
+def test_counts_without_posts_cannot_serve_followers_per_post():
+    config = OptimizerConfig(objective="followers_per_post")
+    table = performance_table(
+        read_posts(posts_of([9] * 12), NAMES, now=NOW)[0], NAMES, config.exponential
+    )
+    states = read_states(DEFAULT_WEIGHTS)
+    with pytest.raises(ProposalInputError, match="single posts"):
+        propose_from_table(table, states, bounds=bounds_for(states, config), now=NOW, config=config)
 
 
 @pytest.mark.parametrize("policy", BOTH)
@@ -380,6 +496,7 @@ def test_times_without_a_zone_and_missing_columns_are_errors():
         lambda: ExponentialConfig(failure_penalty=-1.0),
         lambda: ThompsonConfig(sharpness=math.nan),
         lambda: OptimizerConfig(policy="greedy"),
+        lambda: OptimizerConfig(objective="likes"),
         lambda: OptimizerConfig(window_days=0.0),
         lambda: GuardConfig(step=2.0),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from genopt_pipeline.core.estimation import PostBatch
 from genopt_pipeline.core.guards import GuardConfig
-from genopt_pipeline.sandbox.contenders import CONTENDERS, Contender
+from genopt_pipeline.sandbox.contenders import CONTENDERS, Contender, thompson
 from genopt_pipeline.sandbox.loop import (
     account_seeds,
     oracle_value,
@@ -99,6 +99,18 @@ def test_learning_pays_where_generators_differ():
     assert table["uniform"] == pytest.approx(0.0, abs=1e-12)
     assert table["oracle"] == pytest.approx(1.0)
     assert table["thompson"] > 0.3 > table["default"]
+
+
+def test_where_reach_differs_followers_per_post_earn_more_followers_than_f_per_1k():
+    world = replace(WORLDS["stationary"], posts_per_day=30.0, reach_spread=0.7)
+    seeds = account_seeds(7, 10)
+    earned = {
+        objective: run_loop(
+            world, Contender(objective, thompson(objective=objective)), seeds=seeds, days=25
+        ).follows.sum()
+        for objective in ("f_per_1k", "followers_per_post")
+    }
+    assert earned["followers_per_post"] > 1.15 * earned["f_per_1k"]
 
 
 def test_a_world_without_a_gap_has_no_share_of_it():

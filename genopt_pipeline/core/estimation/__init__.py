@@ -7,6 +7,7 @@ weights follow from it (``policies``).
 
 from genopt_pipeline.core.estimation.comparison import Comparison, compare, probability_best
 from genopt_pipeline.core.estimation.config import EstimationConfig
+from genopt_pipeline.core.estimation.impressions import log_reach
 from genopt_pipeline.core.estimation.posterior import Posterior, posterior
 from genopt_pipeline.core.estimation.statistics import (
     PostBatch,
@@ -23,6 +24,7 @@ __all__ = [
     "Posterior",
     "SufficientStatistics",
     "compare",
+    "log_reach",
     "mature_exposure",
     "maturity",
     "posterior",

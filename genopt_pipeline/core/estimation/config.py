@@ -13,19 +13,24 @@ class EstimationConfig:
     """How posts become rates. Rates are followers per 1,000 impressions (F/1K).
 
     impressions_hours, followers_hours: time constants of the growth of a post's impressions and
-    followers, ``G(t) = 1 - exp(-t / constant)``.
-    half_life_days, horizon_days: weight of old posts, and how far back posts are read.
+    followers, ``G(t) = 1 - exp(-t / constant)``. followers_hours_sd: by how much, on the log scale,
+    accounts differ in the second, which is refitted for each from its own posts.
+    half_life_days, horizon_days: weight of old posts, and how far back posts are read. The
+    half-life is long, since what drifts is forgotten by its own model, where it drifts.
     dispersion, dispersion_posts: prior of the negative binomial's phi, and the posts it is worth.
     spread_grid, spread_median, spread_sd: values of tau, the coefficient of variation of rates
     between generators, and its log-normal prior.
     cut_days: ages at which a rate may have changed. hazard_per_day: prior rate of such changes.
     drift_days, drift_probability: correlation times of rates that wander all the time, and the
     prior probability that an account's rates do, shared equally among them.
+    common_hours, common_margin: length of the periods whose posts may share a factor, and how many
+    standard errors the variance of such factors must exceed 0 by to be believed.
     """
 
     impressions_hours: float = 8.0
     followers_hours: float = 16.0
-    half_life_days: float = 45.0
+    followers_hours_sd: float = 0.5
+    half_life_days: float = 365.0
     horizon_days: float = 70.0
     dispersion: float = 0.7
     dispersion_posts: float = 8.0
@@ -36,18 +41,23 @@ class EstimationConfig:
     hazard_per_day: float = 1.0 / 120.0
     drift_days: tuple[float, ...] = (25.0, 90.0)
     drift_probability: float = 0.5
+    common_hours: float = 24.0
+    common_margin: float = 2.0
 
     def __post_init__(self) -> None:
         """Refuse settings that leave the model undefined, by name."""
         for name in (
             "impressions_hours",
             "followers_hours",
+            "followers_hours_sd",
             "half_life_days",
             "horizon_days",
             "dispersion",
             "dispersion_posts",
             "spread_median",
             "spread_sd",
+            "common_hours",
+            "common_margin",
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

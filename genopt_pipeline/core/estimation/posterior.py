@@ -91,7 +91,7 @@ def posterior(
     weight /= weight.sum(axis=(0, 2), keepdims=True)
 
     def mixed(values: Sequence[Floats]) -> Floats:
-        return _mixture([w[:, :, None] for w in weight], values).sum(axis=1)
+        return np.asarray(_mixture([w[:, :, None] for w in weight], values).sum(axis=1))
 
     log_mean = mixed([kind.mean for kind in kinds])
     square = mixed([kind.variance + kind.mean**2 for kind in kinds])
@@ -182,7 +182,7 @@ def _steady(y: Floats, e: Floats, prior: _Prior, config: EstimationConfig) -> _K
 
 def _mixture(weights: Sequence[Floats], values: Sequence[Floats]) -> Floats:
     """Sum of products: the expectation over parts with these probabilities."""
-    total = weights[0] * values[0]
+    total: Floats = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
         total = total + weight * value
     return total

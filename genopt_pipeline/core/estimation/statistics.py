@@ -26,6 +26,10 @@ Ints = NDArray[np.int64]
 #: Ages below this are treated as this; the exposure has the finite limit of the time constants.
 _YOUNGEST_HOURS = 1e-3
 
+#: Up to this age posts tell how fast followers come, and of these multiples of the default which.
+_GROWING_HOURS = 120.0
+_GROWTH_FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+
 #: Shape of the gamma prior that steadies first guesses of rates, as if so many followers.
 _FIRST_GUESS_SHAPE = 4.0
 
@@ -77,7 +81,7 @@ class SufficientStatistics:
             )
 
 
-def maturity(age_hours: Floats, constant_hours: float) -> Floats:
+def maturity(age_hours: Floats, constant_hours: float | Floats) -> Floats:
     """Share of a post's final count that has come by this age: ``1 - exp(-t / constant)``."""
     return -np.expm1(-np.maximum(age_hours, _YOUNGEST_HOURS) / constant_hours)
 
@@ -103,7 +107,12 @@ def sufficient_statistics(batch: PostBatch, config: EstimationConfig) -> Suffici
     weight = np.exp2(-age / (24.0 * config.half_life_days))
     if batch.information is not None:
         weight = weight * batch.information[keep]
+    rate, _ = _first_rates(account, cell, exposure, followers, weight, batch, config)
+    hours = _followers_hours(account, age, followers, rate[cell] * exposure, weight, batch, config)
+    exposure = exposure * (maturity(age, hours[account]) / maturity(age, config.followers_hours))
     rate, level = _first_rates(account, cell, exposure, followers, weight, batch, config)
+    common = _common_factor(account, age, followers, rate[cell] * exposure, batch, config)
+    exposure = exposure * common
     mean = rate[cell] * exposure
     phi = _dispersion(account, cell, followers, mean, batch, config)
     # Weights from the generator's own rate would weigh its lucky posts down, for luck raises the
@@ -170,6 +179,77 @@ def _first_rates(
 def _ratio(followers: Floats, exposure: Floats) -> Floats:
     """Followers over exposure, 0 where nothing was seen or followers fell."""
     return np.maximum(followers, 0.0) / np.where(exposure > 0, exposure, 1.0)
+
+
+def _followers_hours(
+    account: Ints,
+    age_hours: Floats,
+    followers: Floats,
+    mean: Floats,
+    weight: Floats,
+    batch: PostBatch,
+    config: EstimationConfig,
+) -> Floats:
+    """Time constant of the growth of followers, (accounts,), from posts that are still growing.
+
+    A post's followers tell of the constant by how few of them have come at its age. Each constant
+    of a grid gets the negative binomial likelihood of the young posts, their common level fitted
+    (it may have changed, or not be known yet), and a log-normal prior about the default; the result
+    is the posterior mean of the logarithm. mean: expected followers under the default.
+    """
+    young = age_hours < _GROWING_HOURS
+    of, age = account[young], age_hours[young]
+    gained, expected, weight = np.maximum(followers[young], 0.0), mean[young], weight[young]
+    n, phi = batch.accounts, config.dispersion
+    grown = maturity(age, config.followers_hours)
+    log_likelihood = np.empty((n, len(_GROWTH_FACTORS)))
+    for at, factor in enumerate(_GROWTH_FACTORS):
+        m = expected * maturity(age, config.followers_hours * factor) / grown
+        omega = weight / (1.0 + phi * m)
+        fitted = np.bincount(of, weights=omega * m, minlength=n)
+        level = np.bincount(of, weights=omega * gained, minlength=n)
+        m = m * (level / np.where(fitted > 0, fitted, 1.0))[of]
+        term = gained * np.log(np.maximum(m, 1e-12)) - (gained + 1.0 / phi) * np.log1p(phi * m)
+        log_likelihood[:, at] = np.bincount(of, weights=weight * term, minlength=n)
+    log_factor = np.log(np.array(_GROWTH_FACTORS))
+    log_likelihood -= 0.5 * (log_factor / config.followers_hours_sd) ** 2
+    chance = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    chance /= chance.sum(axis=1, keepdims=True)
+    return np.asarray(config.followers_hours * np.exp(chance @ log_factor))
+
+
+def _common_factor(
+    account: Ints,
+    age_hours: Floats,
+    followers: Floats,
+    mean: Floats,
+    batch: PostBatch,
+    config: EstimationConfig,
+) -> Floats:
+    """What all posts of a day shared, whoever wrote them: a factor for each post, (posts,).
+
+    A day that is good for everyone (the account is mentioned somewhere, the platform shows it
+    more) says nothing about generators, but looks like luck of those that were drawn on it. With
+    ``x = sum omega F`` and ``m = sum omega mean`` of a day's posts, ``x`` would have variance m;
+    what it has more is ``s m^2``, with s the variance of the common factor, found by moments over
+    the account's days. The factor of a day is then ``(1 + s x) / (1 + s m)``, the mean of a gamma
+    given x. From s its double standard error without any common factor is taken off first: where
+    days do not differ, dividing by their luck would cost a generator that is drawn often its own.
+    """
+    block = (age_hours / config.common_hours).astype(np.int64)
+    blocks = int(block.max(initial=0)) + 1
+    slot = account * blocks + block
+    omega = 1.0 / (1.0 + config.dispersion * mean)
+    shape = (batch.accounts, blocks)
+    n = batch.accounts * blocks
+    x = np.bincount(slot, weights=omega * followers, minlength=n).reshape(shape)
+    m = np.bincount(slot, weights=omega * mean, minlength=n).reshape(shape)
+    square = np.maximum((m**2).sum(axis=1), 1e-300)
+    excess = ((x - m) ** 2 - m).sum(axis=1) / square
+    error = np.sqrt(2.0 * square + m.sum(axis=1)) / square
+    variance = np.clip(excess - config.common_margin * error, 0.0, 4.0)[:, None]
+    factor = (1.0 + variance * np.maximum(x, 0.0)) / (1.0 + variance * m)
+    return np.asarray(factor.ravel()[slot])
 
 
 def _dispersion(

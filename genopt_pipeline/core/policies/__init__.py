@@ -14,6 +14,7 @@ from genopt_pipeline.core.guards import GuardConfig, GuardError
 from genopt_pipeline.core.policies.contract import (
     ExponentialConfig,
     GeneratorState,
+    Objective,
     OptimizerConfig,
     PolicyName,
     ProposalInputError,
@@ -33,6 +34,7 @@ __all__ = [
     "GeneratorState",
     "GuardConfig",
     "GuardError",
+    "Objective",
     "OptimizerConfig",
     "PolicyName",
     "ProposalInputError",
@@ -80,7 +82,13 @@ def propose_weights(
         target = exponential_target(table, drawn, bounds.floor, config.exponential)
     else:
         target = thompson_target(
-            arrays, drawn, bounds.floor, config.thompson, config.estimation, names=tuple(states)
+            arrays,
+            drawn,
+            bounds.floor,
+            config.thompson,
+            config.estimation,
+            names=tuple(states),
+            objective=config.objective,
         )
     return assemble(
         policy=config.policy,

@@ -20,6 +20,7 @@ from genopt_pipeline.core.generators import DRAWN_STATUSES, GeneratorStatus
 from genopt_pipeline.core.guards import GuardConfig
 
 PolicyName = Literal["thompson", "exponential"]
+Objective = Literal["f_per_1k", "followers_per_post"]
 Decision = Literal["proposed", "skipped"]
 
 
@@ -77,7 +78,7 @@ class ThompsonConfig:
     """
 
     exploration: float = 0.15
-    sharpness: float = 3.0
+    sharpness: float = 4.0
     failing_share: float = 0.2
     failing_probability: float = 0.9
 
@@ -93,10 +94,13 @@ class ThompsonConfig:
 class OptimizerConfig:
     """Settings of one optimization cycle.
 
+    objective: what ``thompson`` seeks: the best F/1K, or the most followers a post, which is F/1K
+    times reach. ``exponential`` is about F/1K by definition.
     min_posts_window: below so many posts in the last ``window_days`` the weights stay.
     """
 
     policy: PolicyName = "thompson"
+    objective: Objective = "f_per_1k"
     guards: GuardConfig = field(default_factory=GuardConfig)
     exponential: ExponentialConfig = field(default_factory=ExponentialConfig)
     thompson: ThompsonConfig = field(default_factory=ThompsonConfig)
@@ -109,6 +113,10 @@ class OptimizerConfig:
         if self.policy not in get_args(PolicyName):
             raise ProposalInputError(
                 f"policy must be one of {', '.join(get_args(PolicyName))}, not {self.policy!r}"
+            )
+        if self.objective not in get_args(Objective):
+            raise ProposalInputError(
+                f"objective must be one of {', '.join(get_args(Objective))}, not {self.objective!r}"
             )
         _in_range("window_days", self.window_days, above=0.0)
         _in_range("min_posts_window", self.min_posts_window, low=0)

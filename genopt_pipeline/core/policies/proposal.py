@@ -24,6 +24,7 @@ from genopt_pipeline.core.policies.contract import (
     GeneratorState,
     OptimizerConfig,
     PolicyName,
+    ProposalInputError,
     Target,
     WeightChange,
     WeightProposal,
@@ -65,7 +66,14 @@ def propose_from_table(
     """A proposal from per-generator counts alone, all taken to be of the window.
 
     The table's rows are in the order of ``states``.
+
+    Raises
+    ------
+    ProposalInputError
+        The objective is followers per post, which needs the reach of single posts.
     """
+    if config.objective != "f_per_1k":
+        raise ProposalInputError(f"the objective {config.objective} needs single posts, not counts")
     _, _, drawn = state_arrays(states)
     if config.policy == "exponential":
         target = exponential_target(table, drawn, bounds.floor, config.exponential)

@@ -5,6 +5,7 @@ accounts at once. Not here: the posterior (``estimation``), the guards (``guards
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import special
 
 from genopt_pipeline.core.estimation.comparison import compare, probability_best
 from genopt_pipeline.core.estimation.config import EstimationConfig
+from genopt_pipeline.core.estimation.impressions import log_reach
 from genopt_pipeline.core.estimation.posterior import Posterior, posterior
 from genopt_pipeline.core.estimation.statistics import (
     Floats,
@@ -22,7 +24,7 @@ from genopt_pipeline.core.estimation.statistics import (
     sufficient_statistics,
 )
 from genopt_pipeline.core.guards import guarded_step, round_to_units
-from genopt_pipeline.core.policies.contract import Target, ThompsonConfig
+from genopt_pipeline.core.policies.contract import Objective, Target, ThompsonConfig
 from genopt_pipeline.core.policies.exponential import PerformanceTable
 from genopt_pipeline.core.policies.inputs import PostArrays
 
@@ -36,9 +38,9 @@ _CHANGE_WORTH_SAYING = 0.9
 def thompson_shares(known: Posterior, present: NDArray[np.bool_], config: ThompsonConfig) -> Floats:
     """Target shares (accounts, generators): ``(1 - exploration) P(best)^kappa + exploration/n``.
 
-    P(best)^kappa is normalised. A generator's kappa goes from 1 to ``sharpness`` with the
-    probability that the generators differ at all (where they do not, sharpening would chase
-    noise), and with what is known of this one (``1 - shrink^4``): one that has hardly been tried
+    P(best)^kappa is normalised. A generator's kappa goes from 1 to ``sharpness`` with the fourth
+    power of the probability that the generators differ at all (where they may not, sharpening
+    would chase noise: it waits until that is nearly excluded), and with what is known of this one (``1 - shrink^4``): one that has hardly been tried
     keeps the whole of its chance, which in simulation finds a new best generator sooner and costs
     nothing elsewhere.
     """
@@ -50,7 +52,7 @@ def _shares(
     best: Floats, known: Posterior, present: NDArray[np.bool_], config: ThompsonConfig
 ) -> Floats:
     tried = 1.0 - known.shrink**4
-    power = 1.0 + (config.sharpness - 1.0) * tried * known.differ[:, None]
+    power = 1.0 + (config.sharpness - 1.0) * tried * known.differ[:, None] ** 4
     sharp = np.where(present, best**power, 0.0)
     sharp /= np.maximum(sharp.sum(axis=1, keepdims=True), 1e-300)
     uniform = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
@@ -73,12 +75,14 @@ def propose_batch(
     step: float = 0.30,
     thompson: ThompsonConfig | None = None,
     estimation: EstimationConfig | None = None,
+    reach: Floats | None = None,
     chunk: int = 128,
 ) -> tuple[Floats, Ints]:
     """Guarded weights of many accounts at once, in chunks, so that memory stays bounded.
 
     weights, lower, upper: (accounts, generators); equal bounds hold a generator where it is, both
-    0 leave it out. Returns the weights before rounding, and in units of 1/10,000 as stored.
+    0 leave it out. reach: ``log_reach`` where followers per post are sought, (accounts,
+    generators). Returns the weights before rounding, and in units of 1/10,000 as stored.
     There is no gate here; leave out accounts that should not move.
     """
     thompson, estimation = thompson or ThompsonConfig(), estimation or EstimationConfig()
@@ -88,10 +92,20 @@ def propose_batch(
         low, high = lower[rows], upper[rows]
         present = high > 0
         known = posterior(part, estimation, present)
+        if reach is not None:
+            known = per_post(known, reach[rows])
         targets = thompson_shares(known, present, thompson)
         exact[rows] = guarded_step(weights[rows], targets, low, high, step)[2]
         stored[rows] = round_to_units(exact[rows], low, high)
     return exact, stored
+
+
+def per_post(known: Posterior, reach: Floats) -> Posterior:
+    """The same of followers per post, in those of a post of the account's reach; see ``log_reach``.
+
+    Only what compares generators changes; ``level`` and ``interval_log_sd`` stay those of rates.
+    """
+    return replace(known, log_mean=known.log_mean + reach)
 
 
 def thompson_target(
@@ -102,23 +116,23 @@ def thompson_target(
     estimation: EstimationConfig,
     *,
     names: Sequence[str],
+    objective: Objective = "f_per_1k",
 ) -> Target:
     """Target of one account from its posts."""
     n = len(posts)
-    statistics = sufficient_statistics(
-        PostBatch(
-            accounts=1,
-            generators=len(names),
-            account=np.zeros(n, dtype=np.int64),
-            generator=posts.generator,
-            age_hours=posts.age_days * 24.0,
-            impressions=posts.impressions,
-            followers=posts.followers,
-            information=posts.information,
-        ),
-        estimation,
+    batch = PostBatch(
+        accounts=1,
+        generators=len(names),
+        account=np.zeros(n, dtype=np.int64),
+        generator=posts.generator,
+        age_hours=posts.age_days * 24.0,
+        impressions=posts.impressions,
+        followers=posts.followers,
+        information=posts.information,
     )
-    return _target(statistics, names, drawn, floor, config, estimation)
+    statistics = sufficient_statistics(batch, estimation)
+    reach = np.where(drawn, log_reach(batch, estimation), 0.0)
+    return _target(statistics, names, drawn, floor, config, estimation, objective, reach)
 
 
 def thompson_target_from_table(
@@ -143,7 +157,9 @@ def thompson_target_from_table(
     y, e = np.zeros(shape), np.zeros(shape)
     y[0, :, 0], e[0, :, 0] = weight * followers, weight * exposure
     statistics = SufficientStatistics(y, e, table.posts[None, :], np.array([estimation.dispersion]))
-    return _target(statistics, table.names, drawn, floor, config, estimation)
+    return _target(
+        statistics, table.names, drawn, floor, config, estimation, "f_per_1k", reach=None
+    )
 
 
 def _target(
@@ -153,11 +169,17 @@ def _target(
     floor: float,
     config: ThompsonConfig,
     estimation: EstimationConfig,
+    objective: Objective,
+    reach: Floats | None,
 ) -> Target:
     present = drawn[None, :]
     known = posterior(statistics, estimation, present)
-    comparison = compare(known.log_mean, known.log_sd, present)
+    sought = known
+    if objective == "followers_per_post" and reach is not None:
+        sought = per_post(known, reach)
+    comparison = compare(sought.log_mean, sought.log_sd, present)
     shares = _shares(comparison.best, known, present, config)[0]
+    objectives = _objectives(known, reach, names, present, config)
     fails = failing_probability(known, config)[0]
     failing = drawn & (fails > config.failing_probability)
     rest = drawn & ~failing
@@ -169,7 +191,10 @@ def _target(
     rates = np.where(drawn & evidence, mean, np.nan)
     facts = [
         _facts(k, statistics, known, float(comparison.best[0, k]), float(comparison.loss[0, k]))
-        | {"p_failing": _digits(fails[k])}
+        | {
+            "p_failing": _digits(fails[k]),
+            "reach_ratio": None if reach is None else _digits(np.exp(reach[0, k])),
+        }
         for k in range(len(names))
     ]
     reasons = tuple(
@@ -180,14 +205,44 @@ def _target(
     )
     diagnostics = {
         "generators": {name: fact for name, fact, d in zip(names, facts, drawn, strict=True) if d},
+        "objective": objective,
+        "objectives": objectives,
         "level_f_per_1k": _digits(known.level[0]),
         "spread": _digits(known.spread[0]),
         "p_differ": _digits(known.differ[0]),
+        "p_drift": _digits(known.drift[0]),
         "dispersion": _digits(statistics.dispersion[0]),
         "horizon_days": estimation.horizon_days,
         "half_life_days": estimation.half_life_days,
     }
     return Target(shares, reasons, failing, rates, evidence, diagnostics)
+
+
+def _objectives(
+    known: Posterior,
+    reach: Floats | None,
+    names: Sequence[str],
+    present: NDArray[np.bool_],
+    config: ThompsonConfig,
+) -> dict[str, Any]:
+    """Which generator each objective prefers, and what seeking followers per post would be worth.
+
+    ``gain_per_post``: expected followers per post of that objective's target over those of the
+    target for F/1K, minus 1; None where reach or rates are not known.
+    """
+    if reach is None or not np.isfinite(known.level[0]):
+        return {"agree": None, "best": None, "gain_per_post": None}
+    rate = np.exp(known.log_mean[0] + known.log_sd[0] ** 2 / 2.0 + reach[0])
+    best, value = {}, {}
+    for name, each in (("f_per_1k", known), ("followers_per_post", per_post(known, reach))):
+        chance = probability_best(each.log_mean, each.log_sd, present)
+        best[name] = names[int(np.argmax(chance[0]))]
+        value[name] = float(_shares(chance, known, present, config)[0] @ rate)
+    return {
+        "agree": best["f_per_1k"] == best["followers_per_post"],
+        "best": best,
+        "gain_per_post": _digits(value["followers_per_post"] / value["f_per_1k"] - 1.0),
+    }
 
 
 def _facts(
