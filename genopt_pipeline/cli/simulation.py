@@ -6,7 +6,6 @@ Neither writes to the database.
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from enum import StrEnum
@@ -275,8 +274,9 @@ def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.absolute().parent, suffix=".part", delete=False
-    ) as file:
-        file.write(text)
-    os.replace(file.name, path)  # noqa: PTH105 - atomic, and the same on every platform
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

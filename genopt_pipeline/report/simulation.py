@@ -37,7 +37,10 @@ def render_simulation(results: pd.DataFrame, *, shown_days: Sequence[int], setti
     settings
         What was simulated, in words.
     """
-    table = results[results["day"].isin(shown_days)][list(_COLUMNS)]
+    table = results[results["day"].isin(shown_days)][list(_COLUMNS)].copy()
+    numbers = table.select_dtypes("float").columns
+    # thousandths are finer than the intervals; adding 0 makes -0 a 0
+    table[numbers] = table[numbers].round(3) + 0.0
     explained = (
         f"<p><strong>Note:</strong> {SIMULATED}. The share captured is what a policy earned "
         "beyond equal weights, over what an oracle that knows the true rates earned beyond them, "
