@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
 from genopt_pipeline.cli.data import read_lines
+from genopt_pipeline.core.changes import is_significant
 from genopt_pipeline.core.policies import PolicyName
 
 if TYPE_CHECKING:
@@ -172,13 +174,19 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
     table.add_column("generator")
     table.add_column("old", justify="right")
     table.add_column("new", justify="right")
+    table.add_column("change", justify="right")
     table.add_column("why", overflow="fold")
     for name, weight in result["weights"].items():
         change = changes.get(name, {})
+        old, percent = change.get("old_weight", weight), change.get("change_percent")
         table.add_row(
             name,
-            f"{change.get('old_weight', weight):.4f}",
+            f"{old:.4f}",
             f"{weight:.4f}",
+            Text(
+                "" if percent is None else f"{percent:+.0f} %",
+                "bold" if is_significant(old, weight) else "",
+            ),
             change.get("reason") or result["explanations"].get(name, ""),
         )
     console.print(table)

@@ -124,7 +124,7 @@ def judge(
         fails: bool | None = None
         if name in failing:
             fails = True
-        elif name in known:
+        elif name in known and known[name]["p_failing"] is not None:
             probability = known[name]["p_failing"]
             figures += f", failing with probability {probability:.2f}"
             if known[name]["posts"] >= config.min_posts and (
