@@ -267,7 +267,7 @@ class Settings(BaseSettings):
     )
     x_user_id: str | None = Field(
         default=None,
-        description="The account's number on X. Unset: as the OAuth 1.0a user token begins with it.",
+        description="The account's number on X. Unset: what an OAuth 1.0a user token begins with.",
     )
     x_access_token: SecretStr | None = Field(
         default=None, description="User token of OAuth 2.0, or of OAuth 1.0a with its secrets."

@@ -10,6 +10,7 @@ from genopt_pipeline.defs.collect import all_posts_before
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.sandbox.account import SandboxAccount
 from genopt_pipeline.sandbox.world import WORLDS
+from genopt_pipeline.settings import Settings
 from genopt_pipeline.sources.base import MetricsSource, SourceRefusedError
 from genopt_pipeline.sources.sandbox import SandboxSource
 from genopt_pipeline.sources.x_api import (
@@ -61,6 +62,15 @@ class DatabaseStateStore:
             source_states.set_state(connection, self._account_id, "x_api", key, dict(value))
 
 
+def x_user_id(settings: Settings) -> str | None:
+    """The account's number: as set, else as a user token of OAuth 1.0a begins with it."""
+    if settings.x_user_id is not None or settings.x_access_token is None:
+        return settings.x_user_id
+    number, dash, _ = settings.x_access_token.get_secret_value().partition("-")
+    first_generation = settings.x_consumer_key is not None and dash and number.isdigit()
+    return number if first_generation else None
+
+
 def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
     """The X API of the configured account.
 
@@ -70,11 +80,12 @@ def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
         A setting is missing or wrong; the message names it, never its value.
     """
     settings = pipeline.settings
-    if settings.x_user_id is None:
+    user_id = x_user_id(settings)
+    if user_id is None:
         raise SourceRefusedError("GENOPT_SOURCE is x_api, but GENOPT_X_USER_ID is not set")
     try:
         config = XApiConfig(
-            user_id=settings.x_user_id,
+            user_id=user_id,
             credentials=oauth_credentials(
                 access_token=settings.x_access_token,
                 access_token_secret=settings.x_access_token_secret,

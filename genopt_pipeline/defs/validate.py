@@ -18,7 +18,7 @@ from genopt_pipeline.core import validation
 from genopt_pipeline.core.validation import Finding, Validation, skipped
 from genopt_pipeline.defs.build import build_defs
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.defs.sources import x_api_source
+from genopt_pipeline.defs.sources import x_api_source, x_user_id
 from genopt_pipeline.sandbox.world import WORLDS
 from genopt_pipeline.sources.base import SourceError
 from genopt_pipeline.store import monitoring, setup, source_states
@@ -249,7 +249,7 @@ def _account(connection: Any, account_id: str, pipeline: Pipeline) -> list[Findi
 
 def _source(pipeline: Pipeline, bound: Any, *, online: bool) -> Finding:
     settings = pipeline.settings
-    reads = f"x_api:{settings.x_user_id}" if settings.source == "x_api" else settings.source
+    reads = f"x_api:{x_user_id(settings)}" if settings.source == "x_api" else settings.source
     if settings.source != "exports" and bound is not None and bound != reads:
         return Finding(
             "source",

@@ -14,6 +14,8 @@ from sqlalchemy import text
 from genopt_pipeline.cli import sandbox
 from genopt_pipeline.cli.server import dagster_home
 from genopt_pipeline.defs.instance import open_instance
+from genopt_pipeline.defs.sources import x_user_id
+from genopt_pipeline.settings import Settings
 from genopt_pipeline.store.engine import open_engine
 
 TOKEN = "a-very-secret-token-4711"
@@ -162,3 +164,17 @@ def test_missing_credentials_are_one_clear_line(environment):
     assert done.returncode == 1
     assert "GENOPT_X_ACCESS_TOKEN" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [
+        ({"x_user_id": "7"}, "7"),
+        ({"x_access_token": "77-abc-def", "x_consumer_key": "k"}, "77"),
+        ({"x_access_token": "77-abc-def"}, None),  # of OAuth 2.0, where it means nothing
+        ({"x_access_token": "abc", "x_consumer_key": "k"}, None),
+        ({}, None),
+    ],
+)
+def test_a_user_token_of_oauth_1_tells_whose_it_is(values, number):
+    assert x_user_id(Settings(**values)) == number
