@@ -27,10 +27,14 @@ class AttributionConfig:
     lag_hours: float = 3.0
     #: estimate the lag from the data (else ``lag_hours`` is taken as known)
     estimate_lag: bool = True
-    #: prior median of the variance 1/a of the posts' frailty
+    #: prior median of the variance 1/a of the posts' frailty: of followers given impressions
     frailty_variance: float = 0.7
+    #: the same of followers given profile clicks, which share most of a post's frailty
+    click_frailty_variance: float = 0.1
+    #: estimate the frailty's variance from the data (else its median is taken as known)
+    estimate_frailty: bool = True
     #: prior median of the standard deviation of the generators' log rates
-    rate_spread: float = 0.4
+    rate_spread: float = 0.5
     #: estimate the baseline's rhythm over the hours of the day and of the week
     estimate_rhythm: bool = True
     #: probability inside the intervals
@@ -40,8 +44,11 @@ class AttributionConfig:
     #: a change beyond ``jump_sigmas``·√(m + u·h) + ``jump_margin`` is quarantined
     jump_sigmas: float = 8.0
     jump_margin: float = 20.0
-    max_iterations: int = 200
-    tolerance: float = 1e-6
+    #: steps of the EM for the posts' frailties, and the change at which it stops
+    max_iterations: int = 60
+    tolerance: float = 3e-3
+    #: the search for lag, frailty and unfollows stops when no logarithm moves by more
+    newton_tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         if self.exposure not in _KINDS:
@@ -50,11 +57,13 @@ class AttributionConfig:
             "exposure_window_hours",
             "lag_hours",
             "frailty_variance",
+            "click_frailty_variance",
             "rate_spread",
             "final_after_hours",
             "jump_sigmas",
             "jump_margin",
             "tolerance",
+            "newton_tolerance",
         ):
             value = getattr(self, name)
             if not (_is_number(value) and math.isfinite(value) and value > 0.0):

@@ -3,17 +3,26 @@
 Here: the public function and the split that conserves followers. Not here: the model's fit.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from genopt_pipeline.core.attribution.config import AttributionConfig
 from genopt_pipeline.core.attribution.fit import fit
-from genopt_pipeline.core.attribution.frames import BoolArray, FloatArray, Problem, build_problem
-from genopt_pipeline.core.attribution.model import Fit
+from genopt_pipeline.core.attribution.frames import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Problem,
+    build_problem,
+)
+from genopt_pipeline.core.attribution.model import Carried, Fit
+from genopt_pipeline.core.attribution.rates import GeneratorRates, generator_rates
 from genopt_pipeline.core.attribution.result import Attribution
+from genopt_pipeline.core.attribution.rhythm import FLAT, Rhythm, estimate_rhythm, on_clock
 from genopt_pipeline.core.attribution.skellam import hidden_counts
 
 
@@ -43,9 +52,71 @@ def attribute_followers(
         Malformed input; the message names the frame, the column and the row.
     """
     problem = build_problem(deltas, exposures, config)
+    solved = solve(problem, config)
+    return _report(problem, solved, config)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """An account's changes split among its posts, as arrays; windows J, posts P, generators K."""
+
+    fitted: Fit
+    rhythm: Rhythm
+    #: windows that took part, and what was expected of each
+    used: BoolArray
+    expected: FloatArray
+    #: the split, one entry for each window and post: places, credit, share of the follows, variance
+    window: IntArray
+    post: IntArray
+    credit: FloatArray
+    share: FloatArray
+    variance: FloatArray
+    #: expected unfollows of each window
+    unfollows: FloatArray
+    #: credit of each post so far, and the generators' rates
+    total: FloatArray
+    rates: GeneratorRates
+
+
+def solve(
+    problem: Problem,
+    config: AttributionConfig,
+    carried: Carried | None = None,
+    *,
+    variance: bool = True,
+) -> Solved:
+    """The attribution of an arranged problem: for callers that repeat it for many accounts.
+
+    ``carried``: lag, frailty and unfollows of an earlier fit, then not estimated again.
+    ``variance``: whether the posts' is wanted.
+    """
     used, expected = _find_jumps(problem, config)
-    fitted = fit(problem, used, config)
-    return _report(problem, fitted, used, expected, config)
+    slot = config.exposure_window_hours
+    rhythm = estimate_rhythm(problem, slot) if config.estimate_rhythm else FLAT
+    fitted = fit(on_clock(problem, rhythm), used, config, carried, variance=variance)
+    coo = fitted.exposure.tocoo()
+    j, p = coo.coords
+    own = fitted.split_rate[problem.generator_of] * fitted.frailty
+    r = own[p] * coo.data * used[j]
+    n_windows = len(problem.delta)
+    m = fitted.organic + np.bincount(j, r, n_windows)
+    follows, unfollows, hidden = hidden_counts(problem.delta, m, fitted.unfollows)
+    share = r / m[j]
+    credit = follows[j] * share
+    return Solved(
+        fitted=fitted,
+        rhythm=rhythm,
+        used=used,
+        expected=expected,
+        window=j.astype(np.int64),
+        post=p.astype(np.int64),
+        credit=credit,
+        share=share,
+        variance=credit * (1.0 - share) + hidden[j] * share**2,
+        unfollows=np.where(used, unfollows, np.maximum(-problem.delta, 0.0)),
+        total=np.bincount(p, credit, len(problem.posts)).astype(np.float64),
+        rates=generator_rates(problem, fitted, config),
+    )
 
 
 def _find_jumps(problem: Problem, config: AttributionConfig) -> tuple[BoolArray, FloatArray]:
@@ -62,26 +133,13 @@ def _find_jumps(problem: Problem, config: AttributionConfig) -> tuple[BoolArray,
     return used, typical
 
 
-def _report(
-    problem: Problem, fitted: Fit, used: BoolArray, expected: FloatArray, config: AttributionConfig
-) -> Attribution:
-    coo = fitted.exposure.tocoo()
-    j, p = coo.coords
+def _report(problem: Problem, solved: Solved, config: AttributionConfig) -> Attribution:
+    fitted, used = solved.fitted, solved.used
+    j, p, credit, variance = solved.window, solved.post, solved.credit, solved.variance
     g = problem.generator_of
-    n_windows, n_posts, n_generators = (
-        fitted.exposure.shape[0],
-        len(problem.posts),
-        len(problem.generators),
-    )
-    r = (fitted.rate[g] * fitted.frailty)[p] * coo.data * used[j]
-    m = fitted.organic + np.bincount(j, r, n_windows)
-    follows, unfollows, hidden = hidden_counts(problem.delta, m, fitted.unfollows)
-    share = r / m[j]
-    credit = follows[j] * share
-    variance = follows[j] * share * (1.0 - share) + hidden[j] * share**2
-    sums = np.bincount(j, credit, n_windows)
-    net = problem.delta - sums
-    unfollows = np.where(used, unfollows, np.maximum(-problem.delta, 0.0))
+    n_windows, n_generators = len(problem.delta), len(problem.generators)
+    net = problem.delta - np.bincount(j, credit, n_windows)
+    unfollows = solved.unfollows
 
     names = np.asarray(problem.posts, dtype=object)
     generators = np.asarray(problem.generators, dtype=object)
@@ -103,16 +161,9 @@ def _report(
             "unfollows": unfollows,
         }
     )
-    total = np.bincount(p, credit, n_posts).astype(float)
-    total_variance = np.bincount(p, variance, n_posts).astype(float)
-    total_variance = (
-        total_variance
-        + fitted.frailty_variance / (1.0 + fitted.frailty_variance * total) * total**2
-    )
+    total = solved.total
+    total_variance = _post_variance(problem, solved)
     low, high = count_interval(total, total_variance, config.interval)
-    kept = np.bincount(p, credit * share, n_posts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        information = np.where(total > 0.0, np.clip(kept / total, 1e-6, 1.0), 1.0)
     covered = problem.covered
     age = problem.end_hours[-1] - problem.first_hours
     totals = pd.DataFrame(
@@ -123,43 +174,35 @@ def _report(
             "variance": np.where(covered, total_variance, np.nan),
             "low": np.where(covered, low, np.nan),
             "high": np.where(covered, high, np.nan),
-            "information": np.where(covered, information, np.nan),
+            "information": np.where(covered, solved.rates.information[g], np.nan),
             "impressions": problem.impressions,
             "final": age >= config.final_after_hours,
         }
     )
-    by_generator = np.zeros((n_windows, n_generators))
-    np.add.at(by_generator, (j, g[p]), share)
-    weight = follows[:, None] * by_generator
-    impressions = np.bincount(g, problem.impressions, n_generators)
-    amount = np.bincount(g[problem.increment_post], problem.amount, n_generators)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        keeps = np.where(weight.sum(0) > 0.0, (weight * by_generator).sum(0) / weight.sum(0), 1.0)
-        rate = np.where(impressions > 0.0, fitted.rate * amount / impressions * 1000.0, np.nan)
-    sd = np.sqrt(np.diag(fitted.rate_covariance))
-    z = float(stats.norm.ppf(0.5 + config.interval / 2.0))
+    rates = solved.rates
+    z = float(special.ndtri(0.5 + config.interval / 2.0))
     generator_frame = pd.DataFrame(
         {
             "generator_name": generators,
             "posts": np.bincount(g, minlength=n_generators),
             "followers": np.bincount(g, total, n_generators),
-            "impressions": impressions,
-            "rate_per_1k": rate,
-            "sd_log": sd,
-            "low": rate * np.exp(-z * sd),
-            "high": rate * np.exp(z * sd),
-            "information": np.clip(keeps, 1e-6, 1.0),
+            "impressions": np.bincount(g, problem.impressions, n_generators),
+            "rate_per_1k": rates.rate,
+            "sd_log": rates.log_sd,
+            "low": rates.rate * np.exp(-z * rates.log_sd),
+            "high": rates.rate * np.exp(z * rates.log_sd),
+            "information": rates.information,
         }
     )
     quarantined = baseline.loc[~used, ["window_start", "window_end"]].assign(
-        delta=problem.delta[~used], expected=expected[~used]
+        delta=problem.delta[~used], expected=solved.expected[~used]
     )
     return Attribution(
         posts=posts,
         baseline=baseline,
         totals=totals,
         generators=generator_frame,
-        parameters=_parameters(problem, fitted),
+        parameters=_parameters(problem, solved),
         quarantined=quarantined.reset_index(drop=True),
         warnings=tuple(_warnings(problem, fitted, used)),
     )
@@ -168,23 +211,72 @@ def _report(
 def count_interval(
     mean: FloatArray, variance: FloatArray, probability: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Interval of a count with the given mean and variance, by a negative binomial or Poisson."""
+    """Interval of a count with the given mean and variance, ends included.
+
+    Negative binomial where the variance exceeds the mean; a count known better than that is a
+    gamma's, rounded. A count cannot be cut at a given probability; an end is where half of its own
+    probability completes the tail (mid-p), which covers as often as asked on average, not at least.
+    """
     tail = 0.5 - probability / 2.0
     mean = np.maximum(mean, 1e-9)
-    excess = np.maximum(variance - mean, 1e-6 * mean)
-    size = mean**2 / excess
-    low = stats.nbinom.ppf(tail, size, size / (size + mean))
-    high = stats.nbinom.ppf(1.0 - tail, size, size / (size + mean))
-    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    variance = np.maximum(variance, 1e-9)
+    size = mean**2 / np.maximum(variance - mean, 1e-6 * mean)
+    success = size / (size + mean)
+    low = np.asarray(stats.nbinom.ppf(tail, size, success), dtype=np.float64)
+    low += _below_middle(low, size, success) < tail
+    high = np.asarray(stats.nbinom.ppf(1.0 - tail, size, success), dtype=np.float64)
+    high = np.maximum(high, low)
+    high -= (_below_middle(high - 1.0, size, success) >= 1.0 - tail) & (high > low)
+    shape = mean**2 / variance
+    counted = variance >= mean
+    known = [
+        np.round(special.gammaincinv(shape, quantile) * variance / mean)
+        for quantile in (tail, 1.0 - tail)
+    ]
+    return np.where(counted, low, known[0]), np.where(counted, high, known[1])
 
 
-def _parameters(problem: Problem, fitted: Fit) -> dict[str, Any]:
+def _below_middle(count: FloatArray, size: FloatArray, success: FloatArray) -> FloatArray:
+    """P(X < count) + P(X = count)/2 of a negative binomial."""
+    upto = stats.nbinom.cdf(count, size, success)
+    return np.asarray(upto - 0.5 * stats.nbinom.pmf(count, size, success))
+
+
+def _post_variance(problem: Problem, solved: Solved) -> FloatArray:
+    """Variance of each post's true followers so far about its credit, (P,).
+
+    Before the changes are seen a post's followers have mean m = λe and variance m(1 + φm); their
+    covariance with the changes is λ(1 + φm)e_p, so that the changes explain λ²(1 + φm)² e_pᵀV⁻¹e_p
+    of it. The rest remains, and grows with the post's luck θ, as the split of its windows does.
+    The rate's own uncertainty moves that part of the credit which rests on the rate.
+    """
+    fitted, g = solved.fitted, problem.generator_of
+    rate = fitted.split_rate[g]
+    seen = np.asarray(fitted.exposure.sum(axis=0)).ravel()
+    mean = rate * seen
+    spread = 1.0 + fitted.frailty_variance * mean
+    assert fitted.explained is not None  # noqa: S101 - solve was asked for the variance
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(mean > 0.0, spread * fitted.explained / mean, 0.0)
+    reliability = np.clip(ratio, 0.0, 1.0)
+    remains = mean * spread * (1.0 - reliability) * np.maximum(fitted.frailty, 0.5)
+    split = np.bincount(solved.post, solved.variance, len(mean))
+    relative = np.sqrt(np.diag(fitted.split_covariance))[g]
+    of_rate = np.minimum(relative, 1.0) * (1.0 - reliability) * np.minimum(solved.total, mean)
+    return np.asarray(np.maximum(remains, split) + of_rate**2)
+
+
+def _parameters(problem: Problem, solved: Solved) -> dict[str, Any]:
+    fitted = solved.fitted
     return {
         "b_per_hour": fitted.organic_per_hour,
         "u_per_hour": fitted.unfollows_per_hour,
         "lag_hours": fitted.lag_hours,
         "a": 1.0 / fitted.frailty_variance,
+        "level_per_exposure": fitted.level,
         "rate_spread": fitted.rate_spread,
+        "standard_errors": dict(fitted.errors),
+        "rhythm": "flat" if solved.rhythm.is_flat else [float(s) for s in solved.rhythm.level],
         "exposure": problem.exposure_kind,
         "loglik": fitted.log_likelihood,
         "iterations": fitted.iterations,
@@ -205,5 +297,8 @@ def _warnings(problem: Problem, fitted: Fit, used: BoolArray) -> list[str]:
             "their change stays on the baseline"
         )
     if not fitted.converged:
-        found.append(f"the fit stopped after {fitted.iterations} iterations before it converged")
+        found.append(
+            f"the search for the parameters stopped after {fitted.iterations} steps before it "
+            "converged"
+        )
     return found

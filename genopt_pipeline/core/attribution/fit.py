@@ -1,79 +1,448 @@
-"""Fit of the model by expectation-maximisation, monotone in the penalised likelihood."""
+"""Fit of the model to one account: rates by generalised least squares, the rest by likelihood.
+
+Here: the search for rates, baseline, lag, frailty and unfollows, and the frailty of each post. Not
+here: the equations (``likelihood``), the prior of the rates (``shrinkage``), the report
+(``engine``).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
+from scipy import sparse
 
 from genopt_pipeline.core.attribution.config import AttributionConfig
-from genopt_pipeline.core.attribution.frames import BoolArray, Problem
+from genopt_pipeline.core.attribution.frames import BoolArray, FloatArray, Problem
 from genopt_pipeline.core.attribution.lag import exposure_matrix
-from genopt_pipeline.core.attribution.model import Fit
-from genopt_pipeline.core.attribution.skellam import hidden_counts, log_likelihood
+from genopt_pipeline.core.attribution.likelihood import (
+    Changes,
+    Equations,
+    Noise,
+    arrange_changes,
+    equations,
+)
+from genopt_pipeline.core.attribution.model import Carried, Fit
+from genopt_pipeline.core.attribution.shrinkage import Rates, shrink
+from genopt_pipeline.core.attribution.skellam import hidden_counts
 
-_TINY = 1e-12
+_TINY: Final = 1e-12
+#: of the account's growth, before anything is known: posts, organic net growth, unfollows
+_FIRST_NET_SHARE: Final = 0.2
+_FIRST_UNFOLLOW_SHARE: Final = 0.1
+#: sd of the prior of the organic net growth, in units of the account's growth
+_NET_SD: Final = 3.0
+#: log sd of the priors of lag, frailty and unfollows about their medians, the step of their
+#: numerical derivatives, and the range of the logs about the median
+_LOG_SD: Final = {"lag": 0.5, "frailty": 1.0, "unfollows": 1.5}
+_DIFFERENCE: Final = {"lag": 0.15, "frailty": 0.3, "unfollows": 0.3}
+_RANGE: Final = 3.0
+_LONGEST_STEP: Final = 0.8
+_NEWTON_STEPS: Final = 4
+_GLS_STEPS: Final = 3
+_LOWEST_FRAILTY: Final = 0.02
+#: spread of the prior of the rates to split by: hardly any prior
+_WIDE_SPREAD: Final = 1.0
+#: log sd at which a generator's rate counts as unknown
+_UNKNOWN_SD: Final = 10.0
+#: posts whose variance is computed at once, to bound the memory
+_POSTS_AT_ONCE: Final = 256
+#: arrivals below this share of a post's are left out of the fit (not of the split)
+_NEGLIGIBLE: Final = 1e-3
 
 
-def fit(problem: Problem, used: BoolArray, config: AttributionConfig) -> Fit:
-    """Posterior mode of all rates by EM at a fixed lag."""
-    exposure = exposure_matrix(problem, config.lag_hours)
-    coo = exposure.tocoo()
-    keep = used[coo.coords[0]]
-    j, p, e = coo.coords[0][keep], coo.coords[1][keep], coo.data[keep]
-    g = problem.generator_of
-    n_windows, n_posts, n_generators = (
-        len(problem.delta),
-        len(problem.posts),
-        len(problem.generators),
-    )
-    hours = np.where(used, problem.hours, 0.0)
-    delta = problem.delta
-    total_hours = hours.sum()
-    total_exposure = e.sum()
-    e_post = np.bincount(p, e, n_posts)
-    a = 1.0 / config.frailty_variance
-    kappa = 1.0 / config.rate_spread**2
-    gain = max(float(delta[used].sum()), 1.0)
-    mean_rate = 0.7 * gain / total_exposure if total_exposure > 0.0 else 0.0
-    b = max(0.3 * gain / total_hours, 0.01) if total_hours > 0 else 0.01
-    u = 0.1 * b + 0.01
-    rate = np.full(n_generators, mean_rate)
-    theta = np.ones(n_posts)
-    last, iteration, converged = -np.inf, 0, False
-    for iteration in range(1, config.max_iterations + 1):  # noqa: B007 - reported below
-        r = (rate[g] * theta)[p] * e
-        m = np.maximum(b * hours + np.bincount(j, r, n_windows), _TINY)
-        n = np.maximum(u * hours, _TINY)
-        follows, unfollows, _ = hidden_counts(delta, m, n)
-        credit = np.bincount(p, r * (follows / m)[j], n_posts)
-        omega = a / (a + rate[g] * e_post)
-        theta = (a + credit) / (a + rate[g] * e_post)
-        if mean_rate > 0.0:
-            mean_rate = float((omega * credit).sum() / max((omega * e_post).sum(), _TINY))
-            mean_rate = max(mean_rate, _TINY)
-            rate = (kappa + np.bincount(g, omega * credit, n_generators)) / (
-                kappa / mean_rate + np.bincount(g, omega * e_post, n_generators)
-            )
-        if total_hours > 0:
-            b = max(float((follows * b * hours / m)[used].sum() / total_hours), 1e-9)
-            u = max(float(unfollows[used].sum() / total_hours), 1e-9)
-        value = float(log_likelihood(delta[used], m[used], n[used]).sum())
-        converged = abs(value - last) < config.tolerance * (1.0 + abs(value))
-        if converged:
+def fit(
+    problem: Problem,
+    used: BoolArray,
+    config: AttributionConfig,
+    carried: Carried | None = None,
+    *,
+    variance: bool = True,
+) -> Fit:
+    """All rates and parameters; ``problem`` is on the audience's clock.
+
+    With parameters ``carried`` over from an earlier fit of the account only the rates and the
+    baseline are fitted, at a tenth of the cost. ``variance``: whether each post's is wanted.
+    """
+    search = _Search(problem, used, config, known=carried is not None)
+    logs = search.start(carried)
+    state = search.state(logs, carried=carried)
+    errors: dict[str, float] = {}
+    steps = 0
+    for steps in range(1, (_NEWTON_STEPS if search.free else 0) + 1):  # noqa: B007 - reported
+        logs, moved, errors = search.newton(logs, state)
+        state = search.state(logs, state)
+        if moved < config.newton_tolerance:
             break
-        last = value
-    information = np.bincount(g, rate[g] * e_post * omega, n_generators) + kappa
-    return Fit(
-        exposure=exposure,
-        used=used,
-        rate=rate,
-        rate_covariance=np.diag(1.0 / information),
-        frailty=theta,
-        organic=b * problem.hours,
-        unfollows=u * problem.hours,
-        organic_per_hour=b,
-        unfollows_per_hour=u,
-        lag_hours=config.lag_hours,
-        frailty_variance=config.frailty_variance,
-        rate_spread=config.rate_spread,
-        log_likelihood=last,
-        iterations=iteration,
-        converged=converged,
+    converged = not search.free or moved < 5.0 * config.newton_tolerance
+    return search.finish(logs, state, errors, steps, converged, variance=variance)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """Rates at given parameters."""
+
+    changes: Changes
+    equations: Equations
+    noise: Noise
+    rates: Rates
+    net: float
+    net_sd: float
+    #: the rates' own information and score, given the baseline
+    information: FloatArray
+    score: FloatArray
+
+
+class _Search:
+    """The fit of one account in progress."""
+
+    def __init__(
+        self, problem: Problem, used: BoolArray, config: AttributionConfig, *, known: bool
+    ) -> None:
+        self._used, self._config = used, config
+        self._hours = problem.hours[used]
+        self._delta = problem.delta[used]
+        hours = float(self._hours.sum())
+        # exposure in units of a mean hour's: rates and baseline then have one scale
+        total = float(problem.amount.sum())
+        self._scale = total / hours if total > 0.0 else 1.0
+        self._problem = replace(problem, amount=problem.amount / self._scale)
+        #: followers an hour, to scale what is not known yet
+        self._growth = max(float(np.abs(self._delta).sum()), 1.0) / hours
+        clicks = problem.exposure_kind.startswith("profile_clicks")
+        self._medians = {
+            "lag": config.lag_hours,
+            "frailty": config.click_frailty_variance if clicks else config.frailty_variance,
+            "unfollows": _FIRST_UNFOLLOW_SHARE * self._growth,
+        }
+        wanted = {
+            "lag": config.estimate_lag,
+            "frailty": config.estimate_frailty,
+            "unfollows": True,
+        }
+        some = bool(len(problem.amount)) and len(self._delta) > 2
+        self.free = [name for name in self._medians if wanted[name] and some and not known]
+        self._net_prior = (_FIRST_NET_SHARE * self._growth, (_NET_SD * self._growth) ** -2)
+        self._changes_at: dict[float, Changes] = {}
+        self._exposures: dict[float, sparse.csr_array] = {}
+
+    def start(self, carried: Carried | None) -> dict[str, float]:
+        """Logs of lag, frailty and unfollows to begin with."""
+        first = self._medians
+        if carried is not None:
+            first = {
+                "lag": carried.lag_hours,
+                "frailty": carried.frailty_variance,
+                "unfollows": carried.unfollows_per_hour,
+            }
+        return {name: float(np.log(value)) for name, value in first.items()}
+
+    def _changes(self, log_lag: float) -> Changes:
+        if log_lag not in self._changes_at:
+            problem = self._problem
+            exposure = exposure_matrix(problem, float(np.exp(log_lag)))
+            self._exposures[log_lag] = exposure
+            self._changes_at[log_lag] = arrange_changes(
+                self._delta,
+                self._hours,
+                _without_negligible(exposure[np.flatnonzero(self._used)]),
+                problem.generator_of,
+                len(problem.generators),
+            )
+        return self._changes_at[log_lag]
+
+    def state(
+        self,
+        logs: Mapping[str, float],
+        before: _State | None = None,
+        *,
+        carried: Carried | None = None,
+    ) -> _State:
+        """Rates by generalised least squares, whose weights depend on the rates: a few steps."""
+        changes = self._changes(logs["lag"])
+        k = changes.n_generators
+        total = float(changes.design[:, :k].sum())
+        first = (1.0 - _FIRST_NET_SHARE) * self._growth * float(self._hours.sum())
+        level = first / total if total > 0.0 else 1.0
+        steps = _GLS_STEPS - 1
+        if before is not None:
+            rate, net, spread = before.noise.rate, before.net, before.rates.spread
+        elif carried is not None:
+            names = self._problem.generators
+            scale = self._scale
+            rate = np.array([carried.rates.get(name, level / scale) for name in names]) * scale
+            net, spread, steps = carried.net_per_hour, carried.rate_spread, 1
+        else:
+            steps = _GLS_STEPS
+            rate, net = np.full(k, level), self._net_prior[0]
+            spread = self._config.rate_spread
+        for _ in range(steps):
+            noise = Noise(
+                rate, net, float(np.exp(logs["unfollows"])), float(np.exp(logs["frailty"]))
+            )
+            solved = equations(changes, noise)
+            net, net_variance = self._net(solved, rate, spread)
+            cross = solved.information[:-1, -1]
+            information = solved.information[:-1, :-1]
+            score = solved.score[:-1] - cross * net
+            rates = shrink(information, score, rate, level, self._config.rate_spread)
+            rate, spread = rates.rate, rates.spread
+        return _State(
+            changes,
+            solved,
+            noise,
+            rates,
+            net,
+            float(np.sqrt(net_variance)),
+            information,
+            score,
+        )
+
+    def _net(self, solved: Equations, rate: FloatArray, spread: float) -> tuple[float, float]:
+        """Posterior mean and variance of b − u, the rates integrated out.
+
+        Over a normal prior of the rates, which is linear in the changes and so takes nothing from
+        the baseline on average; that rates are positive would.
+        """
+        k = len(rate)
+        level = float(np.exp(np.log(rate).mean())) if k else 1.0
+        away = np.eye(k) - 1.0 / max(k, 1)
+        prior = np.zeros((k + 1, k + 1))
+        prior[:k, :k] = away / (level**2 * np.expm1(spread**2)) + 1e-6 / level**2
+        mean, prior[k, k] = self._net_prior
+        score = solved.score + np.append(np.zeros(k), prior[k, k] * mean)
+        inverse = np.linalg.inv(solved.information + prior)
+        return float(inverse[k] @ score), float(inverse[k, k])
+
+    def newton(
+        self, logs: dict[str, float], state: _State
+    ) -> tuple[dict[str, float], float, dict[str, float]]:
+        """A step of Newton's method on the penalised restricted likelihood of the parameters.
+
+        Returns the new logs, the largest move, and the standard errors of the logs.
+        """
+
+        def value(point: FloatArray) -> float:
+            return self._log_posterior(
+                logs | dict(zip(self.free, point.tolist(), strict=True)), state
+            )
+
+        at = np.array([logs[name] for name in self.free])
+        step = np.array([_DIFFERENCE[name] for name in self.free])
+        here, gradient, hessian = _derivatives(value, at, step)
+        curvature = _positive(-hessian, np.array([_LOG_SD[name] for name in self.free]) ** -2)
+        move = np.clip(np.linalg.solve(curvature, gradient), -_LONGEST_STEP, _LONGEST_STEP)
+        middle = np.log([self._medians[name] for name in self.free])
+        for _ in range(3):
+            new = np.clip(at + move, middle - _RANGE, middle + _RANGE)
+            if value(new) >= here:
+                break
+            move *= 0.4
+        else:
+            new = at
+        errors = np.sqrt(np.diag(np.linalg.inv(curvature)))
+        return (
+            logs | dict(zip(self.free, new.tolist(), strict=True)),
+            float(np.max(np.abs(new - at))),
+            dict(zip(self.free, errors.tolist(), strict=True)),
+        )
+
+    def _log_posterior(self, logs: Mapping[str, float], state: _State) -> float:
+        noise = Noise(
+            state.noise.rate,
+            state.net,
+            float(np.exp(logs["unfollows"])),
+            float(np.exp(logs["frailty"])),
+        )
+        solved = equations(self._changes(logs["lag"]), noise)
+        level, spread = state.rates.level, max(state.rates.spread, 0.1)
+        k = len(solved.score) - 1
+        mean = np.append(np.full(k, level), self._net_prior[0])
+        precision = np.append(np.full(k, (spread * level) ** -2), self._net_prior[1])
+        prior = sum(
+            ((logs[name] - np.log(self._medians[name])) / _LOG_SD[name]) ** 2 for name in self.free
+        )
+        return solved.log_likelihood(mean, precision) - 0.5 * float(prior)
+
+    def finish(
+        self,
+        logs: Mapping[str, float],
+        state: _State,
+        errors: Mapping[str, float],
+        steps: int,
+        converged: bool,
+        *,
+        variance: bool,
+    ) -> Fit:
+        """The fitted model, with each post's frailty."""
+        problem, config = self._problem, self._config
+        lag, frailty = float(np.exp(logs["lag"])), float(np.exp(logs["frailty"]))
+        unfollows = float(np.exp(logs["unfollows"]))
+        organic = Noise(state.noise.rate, state.net, unfollows, frailty).organic
+        split, split_covariance = self._split_rates(state)
+        theta = self._frailties(state, split, frailty)
+        exposure = self._exposures[logs["lag"]]
+        theta = _settle(
+            exposure[np.flatnonzero(self._used)],
+            split[problem.generator_of],
+            theta,
+            self._delta,
+            organic * self._hours,
+            unfollows * self._hours,
+            1.0 / frailty,
+            config,
+        )
+        u_error = errors.get("unfollows", _LOG_SD["unfollows"]) * unfollows
+        named = {
+            "b_per_hour": float(np.hypot(state.net_sd, u_error)),
+            "u_per_hour": u_error,
+        } | {f"log_{name}": errors[name] for name in ("lag", "frailty") if name in errors}
+        scale = self._scale
+        return Fit(
+            exposure=exposure * scale,
+            split_rate=split / scale,
+            split_covariance=split_covariance,
+            rate=state.rates.rate / scale,
+            log_covariance=state.rates.log_covariance + _moved_by_net(state, state.rates),
+            frailty=theta,
+            explained=self.explained(state, split) if variance else None,
+            organic=organic * problem.hours,
+            unfollows=unfollows * problem.hours,
+            organic_per_hour=organic,
+            unfollows_per_hour=unfollows,
+            lag_hours=lag,
+            frailty_variance=frailty,
+            level=state.rates.level / scale,
+            rate_spread=state.rates.spread,
+            carried=Carried(
+                lag_hours=lag,
+                frailty_variance=frailty,
+                unfollows_per_hour=unfollows,
+                net_per_hour=state.net,
+                rates=dict(
+                    zip(problem.generators, (state.rates.rate / scale).tolist(), strict=True)
+                ),
+                rate_spread=state.rates.spread,
+            ),
+            errors=named,
+            log_likelihood=state.equations.log_scale,
+            iterations=steps,
+            converged=converged,
+        )
+
+    def _split_rates(self, state: _State) -> tuple[FloatArray, FloatArray]:
+        """The rates to split by, (K,), and the covariance of their logs, (K, K).
+
+        From impressions these are the account's own, hardly drawn together: the estimation that
+        reads the credit draws rates together itself, and credit drawn together before would look
+        to it like generators that hardly differ. Followers per profile click, which are no rates
+        of generators but a nuisance on the way to them, are drawn together.
+        """
+        if self._problem.exposure_kind.startswith("profile_clicks"):
+            rates = state.rates
+            return rates.rate, rates.log_covariance + _moved_by_net(state, rates)
+        rates = shrink(
+            state.information,
+            state.score,
+            state.rates.rate,
+            state.rates.level,
+            _WIDE_SPREAD,
+            learn_spread=False,
+        )
+        scale = state.rates.rate
+        known = state.information * np.outer(scale, scale)
+        alone = np.linalg.inv(known + np.eye(len(scale)) / _UNKNOWN_SD**2)
+        moves = alone @ (scale * state.equations.information[:-1, -1])
+        return rates.rate, alone + np.outer(moves, moves) * state.net_sd**2
+
+    def _frailties(self, state: _State, rate: FloatArray, frailty: float) -> FloatArray:
+        """Best linear θ̂, (P,)."""
+        changes = state.changes
+        expected = changes.design @ np.append(rate, state.net)
+        back = changes.exposure.T @ state.equations.solve(changes.delta - expected)
+        theta = 1.0 + frailty * rate[changes.generator_of] * back
+        return np.asarray(np.maximum(theta, _LOWEST_FRAILTY))
+
+    def explained(self, state: _State, rate: FloatArray) -> FloatArray:
+        """λ²e_pᵀV⁻¹e_p of each post, λ its generator's rate: how well the changes see it."""
+        exposure = state.changes.exposure
+        seen = np.zeros(exposure.shape[1])
+        for first in range(0, len(seen), _POSTS_AT_ONCE):
+            some = exposure[:, first : first + _POSTS_AT_ONCE].toarray()
+            seen[first : first + some.shape[1]] = (some * state.equations.solve(some)).sum(axis=0)
+        return seen * rate[state.changes.generator_of] ** 2
+
+
+def _moved_by_net(state: _State, rates: Rates) -> FloatArray:
+    """Covariance of the log rates that comes from the baseline's uncertainty."""
+    cross = state.equations.information[:-1, -1]
+    moves = rates.log_covariance @ (rates.rate * cross)
+    return np.outer(moves, moves) * state.net_sd**2
+
+
+def _settle(
+    exposure: sparse.csr_array,
+    rate: FloatArray,
+    theta: FloatArray,
+    delta: FloatArray,
+    organic: FloatArray,
+    unfollows: FloatArray,
+    a: float,
+    config: AttributionConfig,
+) -> FloatArray:
+    """EM for the frailties at fixed rates: the mode under Skellam counts and a gamma prior."""
+    back = exposure.T.tocsr()
+    total = np.asarray(back @ np.ones(len(delta)))
+    for _ in range(config.max_iterations):
+        own = rate * theta
+        follows_mean = np.maximum(organic + exposure @ own, _TINY)
+        follows, _, _ = hidden_counts(delta, follows_mean, np.maximum(unfollows, _TINY))
+        credit = own * (back @ (follows / follows_mean))
+        new = (a + credit) / (a + rate * total)
+        moved = float(np.max(np.abs(new - theta), initial=0.0))
+        theta = new
+        if moved < config.tolerance:
+            break
+    return theta
+
+
+def _without_negligible(exposure: sparse.csr_array) -> sparse.csc_array:
+    by_post = exposure.tocsc()
+    by_post.sort_indices()
+    total = np.asarray(by_post.sum(axis=0)).ravel()
+    length = np.diff(by_post.indptr)
+    keep = by_post.data > np.repeat(_NEGLIGIBLE * total, length)
+    post = np.repeat(np.arange(len(length)), length)[keep]
+    return sparse.csc_array(
+        (
+            by_post.data[keep],
+            by_post.indices[keep],
+            np.append(0, np.cumsum(np.bincount(post, minlength=len(length)))),
+        ),
+        shape=by_post.shape,
     )
+
+
+def _derivatives(
+    value: Callable[[FloatArray], float], at: FloatArray, step: FloatArray
+) -> tuple[float, FloatArray, FloatArray]:
+    """Value, gradient and Hessian by differences."""
+    n = len(at)
+    shift = np.diag(step)
+    here = value(at)
+    up = np.array([value(at + shift[i]) for i in range(n)])
+    down = np.array([value(at - shift[i]) for i in range(n)])
+    gradient = (up - down) / (2.0 * step)
+    hessian = np.diag((up - 2.0 * here + down) / step**2)
+    for i in range(n):
+        for j in range(i):
+            both = value(at + shift[i] + shift[j])
+            hessian[i, j] = hessian[j, i] = (both - up[i] - up[j] + here) / (step[i] * step[j])
+    return here, gradient, hessian
+
+
+def _positive(matrix: FloatArray, least: FloatArray) -> FloatArray:
+    """The matrix where it is no less certain than half the prior, else its diagonal."""
+    if np.linalg.eigvalsh(matrix - 0.5 * np.diag(least)).min() > 0.0:
+        return matrix
+    return np.diag(np.maximum(np.diag(matrix), least))

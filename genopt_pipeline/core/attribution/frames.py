@@ -53,6 +53,8 @@ class Problem:
     increment_start: FloatArray
     increment_end: FloatArray
     amount: FloatArray
+    #: their impressions, whatever the exposure is measured in
+    increment_impressions: FloatArray
     #: covered impressions of each post, for rates per thousand of them
     impressions: FloatArray
     #: covered profile clicks of each post, NaN where any of them is unknown
@@ -98,6 +100,56 @@ def build_problem(
     _refuse_duplicates(columns, post, generator)
     generator_of = np.zeros(len(posts), dtype=np.int64)
     generator_of[post] = generator
+    return arrange_problem(
+        start,
+        Windows(start_hours, end_hours, delta),
+        Increments(
+            post=post.astype(np.int64),
+            seen_hours=seen,
+            impressions=columns.impressions,
+            profile_clicks=columns.profile_clicks,
+            platform_follows=columns.platform_follows,
+        ),
+        posts=list(posts),
+        generators=list(generators),
+        generator_of=generator_of,
+        config=config,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Changes of the follower count in J windows that follow each other, (J,) each."""
+
+    start_hours: FloatArray
+    end_hours: FloatArray
+    delta: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Increments:
+    """What posts gained, one row for each post and time; NaN: unknown."""
+
+    post: IntArray
+    seen_hours: FloatArray
+    impressions: FloatArray
+    profile_clicks: FloatArray
+    platform_follows: FloatArray
+
+
+def arrange_problem(
+    window_start: pd.DatetimeIndex,
+    windows: Windows,
+    columns: Increments,
+    *,
+    posts: Sequence[object],
+    generators: Sequence[object],
+    generator_of: IntArray,
+    config: AttributionConfig,
+) -> Problem:
+    """The problem of arrays that are in order and free of errors; nothing is checked."""
+    start_hours, end_hours = windows.start_hours, windows.end_hours
+    post, seen = columns.post, columns.seen_hours
     first_hours = np.full(len(posts), np.inf)
     np.minimum.at(first_hours, post, seen)
 
@@ -111,13 +163,13 @@ def build_problem(
     kept = np.flatnonzero(inside)[canonical]
     lasts_until = np.minimum(seen[kept] + config.exposure_window_hours, end_hours[window[kept]])
     return Problem(
-        origin=origin,
-        window_start=start,
+        origin=window_start[0],
+        window_start=window_start,
         start_hours=start_hours,
         end_hours=end_hours,
-        delta=delta,
-        posts=list(posts),
-        generators=list(generators),
+        delta=windows.delta,
+        posts=posts,
+        generators=generators,
         generator_of=generator_of,
         first_hours=first_hours,
         covered=covered,
@@ -126,6 +178,7 @@ def build_problem(
         increment_start=seen[kept],
         increment_end=lasts_until,
         amount=amount[kept],
+        increment_impressions=columns.impressions[kept],
         impressions=np.bincount(post[kept], columns.impressions[kept], len(posts)).astype(float),
         profile_clicks=np.bincount(post[kept], columns.profile_clicks[kept], len(posts)).astype(
             float
@@ -294,7 +347,7 @@ def _refuse_duplicates(columns: _Exposures, post: IntArray, generator: IntArray)
 
 
 def _choose_exposure(
-    columns: _Exposures, post: IntArray, n_posts: int, config: AttributionConfig
+    columns: Increments, post: IntArray, n_posts: int, config: AttributionConfig
 ) -> tuple[FloatArray, str]:
     """The amount of exposure of each row, and the name of what it is measured in.
 

@@ -12,8 +12,8 @@ class Attribution:
     """Followers of one account, each credited once.
 
     In every window the followers of ``posts`` and of ``baseline`` sum to the observed change
-    (to 1e-9, relative to the change where that is larger than one). Followers are expected counts,
-    hence fractional. Rows are in order of time, then of post.
+    (to 1e-9, relative to the largest number of the window where that is larger than one).
+    Followers are expected counts, hence fractional. Rows are in order of time, then of post.
     """
 
     #: post_id, generator_name, window_start, followers, variance
