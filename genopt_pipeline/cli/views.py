@@ -254,7 +254,7 @@ def health(as_json: AsJson = False) -> None:
     else:
         console.print(render.health(report))
     if report.status == "critical":
-        raise SystemExit(1)
+        raise common.CommandError(f"account {settings.account!r} is critical: {report.reasons[0]}")
 
 
 def history(

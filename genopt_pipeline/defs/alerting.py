@@ -37,6 +37,7 @@ from genopt_pipeline.sources.x_api.transport import DEADLINE, DeadlineTransport
 from genopt_pipeline.store import alerts as alert_store
 from genopt_pipeline.store import monitoring
 from genopt_pipeline.store import weights as weight_store
+from genopt_pipeline.store.engine import DatabaseUnavailableError
 
 CHANGES_A_MESSAGE: Final = 20
 TICK_SECONDS: Final = 60
@@ -351,6 +352,10 @@ def tick(
             if outage is not None:
                 outage = tell_outage(pipeline, outage)
             said.append(f"told: {deliver(pipeline, accounts)}")
+    except DatabaseUnavailableError as error:
+        # it went away meanwhile; the next tick begins the outage
+        log.warning("%s", error)
+        said.append(str(error))
     except WebhookError as error:
         waiting = str(error)
         log.warning("alerts wait to be sent: %s; the next tick tries again", waiting)

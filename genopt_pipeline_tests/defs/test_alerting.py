@@ -31,6 +31,7 @@ from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import alerts as alert_store
 from genopt_pipeline.store import performance as performance_store
 from genopt_pipeline.store import weights as weight_store
+from genopt_pipeline.store.engine import DatabaseUnavailableError
 from genopt_pipeline_tests.scenario import START, Clock, hours
 
 SECRET = "T0KEN-that-must-not-be-seen"
@@ -366,6 +367,22 @@ def test_a_database_that_is_away_is_told_once_and_its_return_too(
     assert "pass-word-1" not in "\n".join([*caplog.messages, *webhook.texts])
     # what was open before is open still, and was not told again
     assert [row["closed_at"] for row in watch.episodes if "coach" in row["alert_key"]] == [None]
+
+
+def test_a_database_that_goes_away_in_the_middle_of_a_tick_is_left_to_the_next(
+    watch, webhook, monkeypatch
+):
+    watch.measure(coach=NOTHING)
+
+    def gone(*arguments, **named):
+        raise DatabaseUnavailableError("the database does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alert_store, "record", gone)
+        assert "does not answer" in watch.tick().skip_reason.skip_message
+    assert webhook.lines == []
+    watch.tick()
+    assert any("coach is failing" in line for line in webhook.lines)
 
 
 def test_no_data_zero_and_a_database_error_are_three_things(make_settings, watch):
