@@ -2,7 +2,7 @@
 
 Run: python benchmarks/policies.py [ACCOUNTS [DAYS [SEED]]]. Writes results/policies.json (a row
 for each world, policy and day of the table) and, with the default settings, the figure of
-``docs/engine/simulation.md``; prints the tables. About two minutes of CPU.
+``docs/engine/simulation.md``; prints the tables. About five minutes of CPU.
 """
 
 import json
@@ -64,7 +64,7 @@ def draw(result: SimulationResult) -> None:
 
 def main() -> None:
     """Simulate, print and store."""
-    defaults = [64, 90, 1]
+    defaults = [128, 90, 1]
     given = [int(argument) for argument in sys.argv[1:4]]
     accounts, days, seed = given + defaults[len(given) :]
     result = simulate(

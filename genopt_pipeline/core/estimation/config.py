@@ -13,8 +13,8 @@ class EstimationConfig:
     """How posts become rates. Rates are followers per 1,000 impressions (F/1K).
 
     impressions_hours, followers_hours: time constants of the growth of a post's impressions and
-    followers, ``G(t) = 1 - exp(-t / constant)``. followers_hours_sd: by how much, on the log scale,
-    accounts differ in the second, which is refitted for each from its own posts.
+    followers, ``G(t) = 1 - exp(-t / constant)``. followers_hours_scale: by how much, on the log
+    scale, accounts commonly differ in the second, which is refitted for each from its own posts.
     half_life_days, horizon_days: weight of old posts, and how far back posts are read. The
     half-life is long, since what drifts is forgotten by its own model, where it drifts.
     dispersion, dispersion_posts: prior of the negative binomial's phi, and the posts it is worth.
@@ -29,7 +29,7 @@ class EstimationConfig:
 
     impressions_hours: float = 8.0
     followers_hours: float = 16.0
-    followers_hours_sd: float = 0.5
+    followers_hours_scale: float = 0.15
     half_life_days: float = 365.0
     horizon_days: float = 70.0
     dispersion: float = 0.7
@@ -49,7 +49,7 @@ class EstimationConfig:
         for name in (
             "impressions_hours",
             "followers_hours",
-            "followers_hours_sd",
+            "followers_hours_scale",
             "half_life_days",
             "horizon_days",
             "dispersion",

@@ -194,8 +194,10 @@ def _followers_hours(
 
     A post's followers tell of the constant by how few of them have come at its age. Each constant
     of a grid gets the negative binomial likelihood of the young posts, their common level fitted
-    (it may have changed, or not be known yet), and a log-normal prior about the default; the result
-    is the posterior mean of the logarithm. mean: expected followers under the default.
+    (it may have changed, or not be known yet), and a prior on the log scale about the default,
+    Student's t with three degrees of freedom: most accounts are near it, and one that is not can
+    still say so. The result is the posterior mean of the logarithm; without young posts it is the
+    default. mean: expected followers under the default.
     """
     young = age_hours < _GROWING_HOURS
     of, age = account[young], age_hours[young]
@@ -212,7 +214,7 @@ def _followers_hours(
         term = gained * np.log(np.maximum(m, 1e-12)) - (gained + 1.0 / phi) * np.log1p(phi * m)
         log_likelihood[:, at] = np.bincount(of, weights=weight * term, minlength=n)
     log_factor = np.log(np.array(_GROWTH_FACTORS))
-    log_likelihood -= 0.5 * (log_factor / config.followers_hours_sd) ** 2
+    log_likelihood -= 2.0 * np.log1p((log_factor / config.followers_hours_scale) ** 2 / 3.0)
     chance = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     chance /= chance.sum(axis=1, keepdims=True)
     return np.asarray(config.followers_hours * np.exp(chance @ log_factor))

@@ -40,9 +40,9 @@ def thompson_shares(known: Posterior, present: NDArray[np.bool_], config: Thomps
 
     P(best)^kappa is normalised. A generator's kappa goes from 1 to ``sharpness`` with the fourth
     power of the probability that the generators differ at all (where they may not, sharpening
-    would chase noise: it waits until that is nearly excluded), and with what is known of this one (``1 - shrink^4``): one that has hardly been tried
-    keeps the whole of its chance, which in simulation finds a new best generator sooner and costs
-    nothing elsewhere.
+    would chase noise: it waits until that is nearly excluded), and with what is known of this one
+    (``1 - shrink^4``): one that has hardly been tried keeps the whole of its chance, which in
+    simulation finds a new best generator sooner and costs nothing elsewhere.
     """
     best = probability_best(known.log_mean, known.log_sd, present)
     return _shares(best, known, present, config)
