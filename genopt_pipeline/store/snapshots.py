@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from genopt_pipeline.core.changes import change_percent, is_significant
-from genopt_pipeline.core.episodes import Judgement, Outcome, follow
+from genopt_pipeline.core.episodes import Judgement, Outcome, Transition, follow
 from genopt_pipeline.core.policies import GeneratorState
 from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.engine import lock_account
@@ -25,6 +25,7 @@ class Publication:
     reason: str
     window_start: datetime | None = None
     version: int | None = None
+    episodes: tuple[Transition, ...] = ()
 
 
 def write_snapshot(connection: Connection, account_id: str, row: Mapping[str, Any]) -> None:
@@ -212,7 +213,9 @@ def publish_current(
             **facts,
         ),
     )
-    return Publication("published", f"version {version}", window_start, version)
+    return Publication(
+        "published", f"version {version}", window_start, version, outcome.transitions
+    )
 
 
 def followed(

@@ -131,7 +131,10 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
         }
         for account_id, (publication, live) in results.items():
             context.log.info("%s: %s: %s", account_id, publication.outcome, publication.reason)
+            for episode in publication.episodes:
+                context.log.info("%s: %s: %s", account_id, episode.event_type, episode.reason)
             shown |= {
+                f"{account_id}/episodes": "; ".join(item.reason for item in publication.episodes),
                 f"{account_id}/outcome": publication.outcome,
                 f"{account_id}/reason": publication.reason,
                 f"{account_id}/version": live.version,
