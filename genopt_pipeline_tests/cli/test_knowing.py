@@ -224,8 +224,20 @@ def test_explain_says_everything_about_one_generator(genopt, pipeline):
         assert word in out
 
 
-def test_explain_tells_a_lock_and_a_change_made_by_hand(on, own):
+def test_explain_tells_what_was_done_by_hand_and_what_was_found(on, own, pipeline_on, clock):
     genopt = on(own)
+    with pipeline_on(own).write() as connection:
+        for name in ("coach", "explorer"):
+            weight_store.record_event(
+                connection,
+                "main",
+                weight_store.Event(
+                    "viral_boost",
+                    reason=f"{name} goes viral",
+                    changes=[{"generator": name, "old_weight": 0.1, "new_weight": 0.2}],
+                ),
+                effective_at=clock.at,
+            )
     genopt("set-weight", "coach", "0.3", "--reason", "a hunch")
     genopt("lock", "coach", "--reason", "keep it")
     found = genopt("explain", "coach")
@@ -234,7 +246,11 @@ def test_explain_tells_a_lock_and_a_change_made_by_hand(on, own):
     assert [change["event_type"] for change in last] == ["manual_override", "locked"]
     assert [change["reason"] for change in last] == ["a hunch", "keep it"]
     assert last[0]["new_weight"] == 0.3
-    assert "active, locked" in genopt.raw("explain", "coach")[0]
+    assert [event["reason"] for event in found["findings"]] == ["coach goes viral"]
+    out, _, _ = genopt.raw("explain", "coach")
+    assert "active, locked" in out
+    assert "viral boost: coach goes viral" in out
+    assert "explorer goes viral" not in out
 
 
 def test_a_generator_that_nobody_knows_is_one_clear_line(genopt):
