@@ -19,25 +19,57 @@ from genopt_pipeline.settings import Settings, load_settings
 _VERDICTS = {"ok": "green", "skipped": "dim", "warning": "yellow", "error": "bold red"}
 
 
-def alerts(as_json: AsJson = False) -> None:
+def alerts(
+    past: Annotated[
+        int, typer.Option("--past", min=0, max=1000, help="Also show so many that are over.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Open alerts of the account and since when: viral, failing, under- and over-used, stale data.
 
     Also draws that do not follow the weights, and critical health. Exits 1 while a warning or
     critical alert is open; information, such as a viral generator, is no fault.
     """
     from genopt_pipeline.cli import render
-    from genopt_pipeline.defs.alerting import current_alerts
+    from genopt_pipeline.defs.alerting import current_alerts, database_fault
     from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import alerts as alert_store
 
     settings = common.settings()
-    now = current_alerts(make_pipeline(settings), settings.account)
+    pipeline = make_pipeline(settings)
+    now = current_alerts(pipeline, settings.account)
     rows = [item.as_dict() for item in now.open]
+    over: list[dict[str, Any]] = []
+    if past and database_fault(now.health) is None:
+        with pipeline.read() as connection:
+            over = alert_store.recent_alerts(connection, settings.account, past)
     if as_json:
         common.emit(
-            {"account": now.account_id, "as_of": now.as_of, "worst": now.worst, "alerts": rows}
+            {
+                "account": now.account_id,
+                "as_of": now.as_of,
+                "worst": now.worst,
+                "alerts": rows,
+                "past": [
+                    {
+                        "key": row["alert_key"],
+                        **{
+                            name: row[name]
+                            for name in (
+                                "severity",
+                                "message",
+                                "details",
+                                "opened_at",
+                                "closed_at",
+                            )
+                        },
+                    }
+                    for row in over
+                ],
+            }
         )
     else:
-        console.print(render.alerts(rows))
+        console.print(render.alerts([*rows, *over]))
     if now.worst in {"warning", "critical"}:
         count = sum(row["severity"] in {"warning", "critical"} for row in rows)
         raise CommandError(f"{count} alerts are open, the worst is {now.worst}")

@@ -3,19 +3,31 @@
 import functools
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from sqlalchemy import text
 
 import genopt_pipeline
 from genopt_pipeline.cli.monitoring import default_of, settings_page, variable
+from genopt_pipeline.core.alerts import AlertKind, Findings
 from genopt_pipeline.defs import build
+from genopt_pipeline.defs.alerting import current_alerts
 from genopt_pipeline.defs.build import make_pipeline
+from genopt_pipeline.defs.checks import (
+    CONSERVED,
+    COVERED,
+    FRESH,
+    FRESH_CHECK,
+    IN_FORCE,
+    make_checks,
+)
 from genopt_pipeline.settings import Settings
+from genopt_pipeline.store import alerts as alert_store
 from genopt_pipeline.store.engine import open_engine
 from genopt_pipeline_tests.cli.virtual import VirtualCli
 from genopt_pipeline_tests.defs.test_alerting import GOOD, NOTHING, NOW, Watch
-from genopt_pipeline_tests.scenario import START, Clock
+from genopt_pipeline_tests.scenario import START, Clock, hours
 
 ROOT = Path(genopt_pipeline.__file__).parents[1]
 AWAY = "postgresql://nobody:pass-word-1@127.0.0.1:9/genopt"
@@ -192,7 +204,26 @@ def test_alerts_that_are_open_are_a_finding_and_good_news_is_none(genopt, settin
     assert "coach is failing" in " ".join(out.split())
     assert "worst is warning" in err
     assert all(len(line) <= 80 for line in out.splitlines())
+    with watch.pipeline.write() as connection:
+        found = current_alerts(watch.pipeline, "main").findings
+        alert_store.record(connection, "main", found, now=NOW)
+        cleared = Findings(())
+        alert_store.record(connection, "main", cleared, now=NOW + hours(2))
+    watch.measure()
+    ended = genopt("alerts", "--past", 5)
+    assert ended["alerts"] == []
+    assert ended["past"][0]["key"] == "failing:coach"
+    assert ended["past"][0]["opened_at"] < ended["past"][0]["closed_at"]
     watch.pipeline.engine.dispose()
+
+
+def test_the_page_on_monitoring_names_every_check_alert_and_finding(genopt):
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    names = {check["name"] for check in genopt("health")["checks"]} | set(findings(genopt))
+    names |= {FRESH_CHECK, CONSERVED, COVERED, IN_FORCE, *FRESH, *get_args(AlertKind)}
+    names |= {check.check_key.name for check in make_checks()}
+    names |= {variable(name) for name in Settings.model_fields if name.startswith("health_")}
+    assert {name for name in names if name not in page} == set()
 
 
 def test_health_without_data_is_neither_an_error_nor_a_zero(genopt):
