@@ -73,6 +73,7 @@ def validate(pipeline: Pipeline, *, dagster_home: Path, online: bool = False) ->
         validation.judge_start(settings.start, now),
         _home(settings.home),
         _tokens(settings.home),
+        _drop_folder(settings.drop_folder),
         _webhook(settings.alert_webhook_url is not None),
     ]
     urls, finding = _urls(pipeline)
@@ -102,6 +103,20 @@ def _home(home: Path) -> Finding:
 def _tokens(home: Path) -> Finding:
     files = sorted(home.resolve().glob("x_tokens_*.json"))
     return validation.judge_private_files({str(path): path.lstat().st_mode for path in files})
+
+
+def _drop_folder(folder: Path | None) -> Finding:
+    if folder is None:
+        return Finding("drop_folder", "ok", "no folder is watched for exports")
+    path = folder.resolve()
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        return Finding(
+            "drop_folder",
+            "error",
+            f"{path} (GENOPT_DROP_FOLDER) is no folder that can be read",
+            "Make it, or let the daemon's user read it.",
+        )
+    return Finding("drop_folder", "ok", f"exports put into {path} are imported")
 
 
 def _webhook(is_set: bool) -> Finding:

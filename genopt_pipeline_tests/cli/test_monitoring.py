@@ -186,7 +186,9 @@ def test_an_account_with_readings_of_one_source_is_not_pointed_at_another(genopt
 
 def test_a_folder_without_dagsters_files_is_found(genopt, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("GENOPT_DROP_FOLDER", str(tmp_path / "nowhere"))
     found = findings(genopt, code=1)
+    assert "GENOPT_DROP_FOLDER" in found["drop_folder"]["message"]
     assert "dagster.yaml" in found["dagster_files"]["message"]
     assert "DAGSTER_HOME" in found["dagster_files"]["action"]
 
