@@ -1,6 +1,7 @@
 """A hostile server cannot take memory or time beyond a bound, nor stop the next window."""
 
 import gzip
+import itertools
 import json
 import time
 import tracemalloc
@@ -11,9 +12,9 @@ import pytest
 
 from genopt_pipeline.sandbox.faults import AlwaysFault, FaultQueue
 from genopt_pipeline.sources.base import SourceError
-from genopt_pipeline.sources.x_api import RequestLimits, XApiTransientError
+from genopt_pipeline.sources.x_api import RequestLimits, XApiSource, XApiTransientError
 from genopt_pipeline.sources.x_api.body import parse_object, read_body
-from genopt_pipeline_tests.sources.x_api_scenario import WINDOW, scenario
+from genopt_pipeline_tests.sources.x_api_scenario import USER, WINDOW, scenario
 
 #: what one window may take at most, as docs/x_api.md states
 MEMORY_BOUND_BYTES = 64 * 1024 * 1024
@@ -51,6 +52,10 @@ def test_a_body_out_of_bounds_is_given_up_and_the_next_window_is_whole(fault, ki
 
 def _body(content, **headers):
     return httpx.Response(200, headers=headers, stream=httpx.ByteStream(content))
+
+
+def _json(document):
+    return _body(json.dumps(document).encode(), **{"content-type": "application/json"})
 
 
 HOSTILE = {
@@ -124,15 +129,54 @@ def test_what_is_no_json_object_is_refused(text):
         parse_object(text, max_depth=32, max_tokens=100)
 
 
-def test_a_window_of_a_server_that_only_sends_huge_bodies_stays_within_the_stated_memory():
-    with scenario(faults=AlwaysFault("huge_body"), limits=LIMITS) as s:
+@pytest.mark.parametrize("fault", ["huge_body", "gzip_bomb", "many_values", "endless_pages"])
+def test_a_window_of_a_server_that_sends_nothing_else_stays_within_the_stated_memory(fault):
+    with scenario(faults=AlwaysFault(fault), limits=LIMITS, days=10.0) as s:
         s.time.now += WINDOW
 
         def window():
-            with pytest.raises(SourceError):
+            with suppress(SourceError):
                 s.collect()
 
         assert peak_bytes(window) < MEMORY_BOUND_BYTES
+
+
+@pytest.mark.parametrize("posts_a_page", [100, 6000])
+def test_pages_without_end_that_are_all_different_and_full_stay_within_the_stated_memory(
+    posts_a_page,
+):
+    """The server invents posts, as many as it likes; it can see no more than one page coming."""
+    pages = itertools.count()
+
+    def answer(request):
+        if request.url.path.endswith("/me"):
+            return _json({"data": {"id": USER, "public_metrics": {"followers_count": 1}}})
+        number = next(pages)
+        first = 2_000_000_000_000_000_000 - number * posts_a_page
+        return _json(
+            {
+                "data": [
+                    {"id": str(first - n), "created_at": "2026-10-03T00:00:00Z"}
+                    for n in range(posts_a_page)
+                ],
+                "meta": {"next_token": f"t{number}"},
+            }
+        )
+
+    with scenario() as s:
+        source = XApiSource(
+            s.config, s.state, transport=httpx.MockTransport(answer), clock=s.time.clock
+        )
+        batches = []
+        assert peak_bytes(lambda: batches.append(source.collect(s.request()))) < MEMORY_BOUND_BYTES
+        source.close()
+        assert len(batches[0].posts) <= s.config.limits.max_pages * 100
+        assert not batches[0].report["complete"]
+        assert next(pages) <= s.config.limits.max_pages
+        # its memory of the bill stays small as well, and the next window is an ordinary one
+        assert len(json.dumps(s.state._documents)) < 1 << 20
+        s.time.now += WINDOW
+        assert s.collect().report["complete"]
 
 
 @pytest.mark.parametrize("fault", ["slow_bytes", "slow_headers", "stall"])

@@ -1,8 +1,8 @@
 """Thirty days through the client, over sockets, into PostgreSQL, with every fault there is."""
 
 import logging
+import random
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -10,8 +10,7 @@ from sqlalchemy import text
 
 from genopt_pipeline.core.observations import ObservedPost
 from genopt_pipeline.core.polling import PollingConfig
-from genopt_pipeline.defs.collect import collect_windows
-from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.defs.build import make_pipeline
 from genopt_pipeline.sandbox.faults import (
     ALL_FAULTS,
     RECORD_FAULTS,
@@ -20,6 +19,7 @@ from genopt_pipeline.sandbox.faults import (
 )
 from genopt_pipeline.sources.base import SourceError
 from genopt_pipeline.sources.x_api import AnalyticsConfig, RequestLimits
+from genopt_pipeline.store import metrics
 from genopt_pipeline.store import posts as post_store
 from genopt_pipeline_tests.sources.x_api_scenario import TOKEN, WINDOW, scenario
 
@@ -35,6 +35,8 @@ FIELDS = (
     "engagements",
 )
 WINDOWS = 30 * 144
+#: windows in one transaction; one window in each, killed at any point, is asked of test_crashes
+STORED_AT_ONCE = 18
 PER_DAY, PER_MONTH = 80, 1600
 
 
@@ -42,19 +44,26 @@ def delivered(counts):
     return tuple(counts[name] for name in FIELDS)
 
 
-@contextmanager
-def pipeline_of(s, settings):
-    """A pipeline on the scenario's source, whose connection outlives the windows."""
-    s.source.close = lambda: None
-    pipeline = Pipeline(settings, make_source=lambda *_: s.source, clock=s.time.clock)
-    # thousands of commits: that a commit survives a power cut is not what is asked here
-    with pipeline.engine.connect() as connection, connection.begin():
-        connection.execute(
-            text(f"ALTER DATABASE {pipeline.engine.url.database} SET synchronous_commit = off")
+def store(pipeline, s, batches, chance):
+    """Store what was collected, out of order and twice: the second time changes nothing."""
+    chance.shuffle(batches)
+    for again in (False, True):
+        with pipeline.write() as connection:
+            done = metrics.store_batches(connection, "main", batches, source=s.source.name)
+        if again:
+            assert done == metrics.Stored(0, 0, 0, 0)
+    s.source.stored()
+
+
+def track(pipeline, s):
+    """What a window asks for: the posts of the last thirty days, as the database knows them."""
+    with pipeline.read() as connection:
+        return post_store.tracked_posts(
+            connection,
+            "main",
+            posted_from=s.time.now - timedelta(days=30),
+            posted_before=s.time.now,
         )
-    pipeline.engine.dispose()
-    yield pipeline
-    pipeline.engine.dispose()
 
 
 def record(pipeline, posts):
@@ -80,6 +89,8 @@ def test_thirty_days_of_faults_store_every_delivered_observation_once_and_none_b
 ):
     caplog.set_level(logging.INFO, logger="genopt_pipeline")
     polling = PollingConfig(posts_per_utc_day=PER_DAY, posts_per_month=PER_MONTH)
+    pipeline = make_pipeline(make_settings())
+    chance = random.Random(8)
     with (
         scenario(
             faults=RandomFaults(7, 0.08),
@@ -93,24 +104,31 @@ def test_thirty_days_of_faults_store_every_delivered_observation_once_and_none_b
             # and the faults stall, slow_bytes and slow_headers end in a closed connection here
             limits=RequestLimits(read_seconds=10, wait_initial_seconds=0.2),
         ) as s,
-        pipeline_of(s, make_settings()) as pipeline,
     ):
         failures: Counter = Counter()
         messages: list[str] = []
         # every other post is the engine's, the rest is only known from the timeline
         own = list(s.posts[::2])
-        start = s.time._base - timedelta(minutes=1)
+        tracked: list = []
+        batches: list = []
         for number in range(WINDOWS):
             s.time.now = max(s.time.now, s.time._base + number * WINDOW)
-            live = [post for post in own if post.posted_at <= s.time.now]
-            record(pipeline, live)
-            own = own[len(live) :]
-            begin = start + (s.time.now - start) // WINDOW * WINDOW
+            if number % STORED_AT_ONCE == 0:
+                store(pipeline, s, batches, chance)
+                batches = []
+                live = [post for post in own if post.posted_at <= s.time.now]
+                record(pipeline, live)
+                own = own[len(live) :]
+                tracked = track(pipeline, s)
+            request = s.request(tracked=tracked)
             try:
-                collect_windows(pipeline, "main", [(begin, begin + WINDOW)])
+                batch = s.source.collect(request)
             except SourceError as error:
                 failures[error.kind] += 1
                 messages.append(str(error))
+            else:
+                batches.append((request.window_start, request.window_end, batch))
+        store(pipeline, s, batches, chance)
 
         stored, follows = {}, defaultdict(set)
         with pipeline.read() as connection:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from genopt_pipeline.core.observations import MetricReading, ObservedPost, RejectedRecord
+from genopt_pipeline.core.polling import PAGE_POSTS_MAX
 from genopt_pipeline.sources.x_api.errors import XApiTransientError, last_segment
 from genopt_pipeline.sources.x_api.redaction import Redactor
 
@@ -155,7 +156,7 @@ def parse_post_page(
     Raises
     ------
     XApiTransientError
-        ``data`` is no list, so that no record can be told from another.
+        ``data`` is no list, so that no record can be told from another, or longer than any page.
     """
     page = PostPage(next_token=_next_token(document))
     for index, raw in enumerate(_records(document, place)):
@@ -274,6 +275,14 @@ def _records(document: Mapping[str, Any], place: str) -> list[Any]:
         raise XApiTransientError(
             f"{place}: data is {type(data).__name__}, not a list: ask again later",
             kind="wrong_shape",
+            maybe_billed=True,
+        )
+    if len(data) > PAGE_POSTS_MAX:
+        # what many pages hold together is bounded by what one may hold
+        raise XApiTransientError(
+            f"{place}: {len(data)} records, more than an answer can have",
+            kind="too_many_records",
+            retry_now=False,
             maybe_billed=True,
         )
     return data

@@ -234,7 +234,9 @@ class LiveWindow:
             if gone:
                 ledger.learn_deleted(gone)
             for tweet, reason in page.refused.items():
-                if reason == "field-unauthorized" and not public_only and tweet in asked:
+                if tweet not in asked:
+                    continue
+                if reason == "field-unauthorized" and not public_only:
                     hidden.append(tweet)
                 else:
                     gathering.refused[tweet] = reason
