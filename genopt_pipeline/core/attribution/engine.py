@@ -216,24 +216,29 @@ def count_interval(
     Negative binomial where the variance exceeds the mean; a count known better than that is a
     gamma's, rounded. A count cannot be cut at a given probability; an end is where half of its own
     probability completes the tail (mid-p), which covers as often as asked on average, not at least.
+    Where zero is too probable to be cut off, the whole tail is the upper one's.
     """
-    tail = 0.5 - probability / 2.0
     mean = np.maximum(mean, 1e-9)
     variance = np.maximum(variance, 1e-9)
     size = mean**2 / np.maximum(variance - mean, 1e-6 * mean)
     success = size / (size + mean)
-    low = np.asarray(stats.nbinom.ppf(tail, size, success), dtype=np.float64)
-    low += _below_middle(low, size, success) < tail
-    high = np.asarray(stats.nbinom.ppf(1.0 - tail, size, success), dtype=np.float64)
-    high = np.maximum(high, low)
-    high -= (_below_middle(high - 1.0, size, success) >= 1.0 - tail) & (high > low)
-    shape = mean**2 / variance
+    shape, scale = mean**2 / variance, variance / mean
     counted = variance >= mean
-    known = [
-        np.round(special.gammaincinv(shape, quantile) * variance / mean)
-        for quantile in (tail, 1.0 - tail)
-    ]
-    return np.where(counted, low, known[0]), np.where(counted, high, known[1])
+    zero = np.where(
+        counted, stats.nbinom.pmf(0, size, success), special.gammainc(shape, 0.5 / scale)
+    )
+    outside = 1.0 - probability
+    below = np.where(zero >= outside, 0.0, 0.5 * outside)
+    above = outside - below
+    low = np.maximum(np.asarray(stats.nbinom.ppf(below, size, success), dtype=np.float64), 0.0)
+    low += _below_middle(low, size, success) < below
+    high = np.asarray(stats.nbinom.ppf(1.0 - above, size, success), dtype=np.float64)
+    high = np.maximum(high, low)
+    high -= (_below_middle(high - 1.0, size, success) >= 1.0 - above) & (high > low)
+    return (
+        np.where(counted, low, np.round(special.gammaincinv(shape, below) * scale)),
+        np.where(counted, high, np.round(special.gammaincinv(shape, 1.0 - above) * scale)),
+    )
 
 
 def _below_middle(count: FloatArray, size: FloatArray, success: FloatArray) -> FloatArray:
@@ -248,7 +253,8 @@ def _post_variance(problem: Problem, solved: Solved) -> FloatArray:
     Before the changes are seen a post's followers have mean m = λe and variance m(1 + φm); their
     covariance with the changes is λ(1 + φm)e_p, so that the changes explain λ²(1 + φm)² e_pᵀV⁻¹e_p
     of it. The rest remains, and grows with the post's luck θ, as the split of its windows does.
-    The rate's own uncertainty moves that part of the credit which rests on the rate.
+    The rate's own uncertainty moves that part of the credit which rests on the rate. A profile
+    click brings a follower or none, which varies less than a Poisson count by the factor 1 − λ.
     """
     fitted, g = solved.fitted, problem.generator_of
     rate = fitted.split_rate[g]
@@ -261,9 +267,12 @@ def _post_variance(problem: Problem, solved: Solved) -> FloatArray:
     reliability = np.clip(ratio, 0.0, 1.0)
     remains = mean * spread * (1.0 - reliability) * np.maximum(fitted.frailty, 0.5)
     split = np.bincount(solved.post, solved.variance, len(mean))
+    known = np.maximum(remains, split)
+    if problem.exposure_kind == "profile_clicks":
+        known = known * (1.0 - np.minimum(rate, 0.9))
     relative = np.sqrt(np.diag(fitted.split_covariance))[g]
     of_rate = np.minimum(relative, 1.0) * (1.0 - reliability) * np.minimum(solved.total, mean)
-    return np.asarray(np.maximum(remains, split) + of_rate**2)
+    return np.asarray(known + of_rate**2)
 
 
 def _parameters(problem: Problem, solved: Solved) -> dict[str, Any]:

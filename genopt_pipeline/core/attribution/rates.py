@@ -32,6 +32,8 @@ from genopt_pipeline.core.attribution.model import Fit
 _PRIOR_POSTS: Final = 8.0
 _DISPERSION_RANGE: Final = (0.02, 20.0)
 _LEAST_INFORMATION: Final = 1e-3
+#: nothing is known of a rate beyond this
+_UNKNOWN_LOG_SD: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ def generator_rates(problem: Problem, fitted: Fit, config: AttributionConfig) ->
     information = np.clip(np.where(np.isfinite(ratio), ratio, 1.0), _LEAST_INFORMATION, 1.0)
     return GeneratorRates(
         rate=1000.0 * fitted.rate * unit,
-        log_sd=np.sqrt(np.diag(fitted.log_covariance) + unit_variance),
+        log_sd=np.minimum(np.sqrt(np.diag(fitted.log_covariance) + unit_variance), _UNKNOWN_LOG_SD),
         information=information,
     )
 
