@@ -24,7 +24,7 @@ from genopt_pipeline.core.estimation.reach import fit_reach_model, predictive_ch
 
 POSTS = Path(__file__).parents[1] / "genopt_pipeline_tests/data/real_posts_numeric.csv"
 KINDS = ("reply", "link", "long text", "short text")
-STILL = EstimationConfig(half_life_days=1e6, hazard_per_day=0.0)
+STILL = EstimationConfig(half_life_days=1e6, hazard_per_day=0.0, drift_days=())
 SIZE = 360
 MARGIN = 45
 
@@ -90,12 +90,13 @@ def simulated(rng: np.random.Generator, accounts: int, posts: int) -> tuple[Post
 def calibration(folder: Path) -> dict[str, Any]:
     """Coverage of 90 % intervals by posts an account, and the calibration curve of P(best)."""
     rng = np.random.default_rng(20)
-    coverage = {}
+    coverage: dict[str, dict[int, float]] = {"steady": {}, "default": {}}
     for posts in (60, 150, 300, 900):
         batch, rate = simulated(rng, 600, posts)
-        known = posterior(sufficient_statistics(batch, STILL), STILL)
-        z = (np.log(rate) - known.log_mean) / known.interval_log_sd
-        coverage[posts] = round(float(np.mean(np.abs(z) < 1.645)), 3)
+        for name, config in (("steady", STILL), ("default", EstimationConfig())):
+            known = posterior(sufficient_statistics(batch, config), config)
+            z = (np.log(rate) - known.log_mean) / known.interval_log_sd
+            coverage[name][posts] = round(float(np.mean(np.abs(z) < 1.645)), 3)
     batch, rate = simulated(rng, 4000, 120)
     known = posterior(sufficient_statistics(batch, STILL), STILL)
     best = compare(known.log_mean, known.log_sd, np.ones(rate.shape, bool)).best
@@ -132,7 +133,9 @@ def real_posts() -> dict[str, Any]:
         batch = PostBatch(
             1, 4, np.zeros(len(kind), int), kind, np.full(len(kind), 5e3), seen, gained
         )
-        config = EstimationConfig(half_life_days=1e6, horizon_days=1e6, hazard_per_day=0.0)
+        config = EstimationConfig(
+            half_life_days=1e6, horizon_days=1e6, hazard_per_day=0.0, drift_days=()
+        )
         statistics = sufficient_statistics(batch, config)
         known = posterior(statistics, config)
         best = compare(known.log_mean, known.log_sd, np.ones((1, 4), bool)).best[0]

@@ -1,6 +1,6 @@
 """What proposals cost: one account with 2,000 posts, and 100,000 accounts of statistics.
 
-Prints a JSON object with absolute times and with ratios to reference work done in the same run,
+Prints a JSON object with times of CPU and with ratios to reference work done in the same run,
 since machines differ: sorting the same posts by pandas for one account, and evaluating the
 normal distribution once per cell of the quadrature for many. Run: python benchmarks/proposals.py
 """
@@ -28,12 +28,12 @@ BINS = 9
 
 
 def best_of(work: Callable[[], Any], times: int) -> float:
-    """Seconds of the fastest of several runs."""
+    """Seconds of CPU of the fastest of several runs, whatever else the machine does meanwhile."""
     spent = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     return min(spent)
 
 

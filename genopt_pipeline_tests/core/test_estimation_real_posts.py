@@ -49,7 +49,9 @@ def test_followers_rise_faster_than_reach_where_there_are_enough_to_tell():
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_rates_of_kinds_of_real_posts_lie_within_the_range_of_their_raw_ratios(source):
     kind, impressions, followers = real_posts(source)
-    config = EstimationConfig(half_life_days=1e6, horizon_days=1e6, hazard_per_day=0.0)
+    config = EstimationConfig(
+        half_life_days=1e6, horizon_days=1e6, hazard_per_day=0.0, drift_days=()
+    )
     batch = PostBatch(
         1, 4, np.zeros(len(kind), int), kind, np.full(len(kind), 5e3), impressions, followers
     )

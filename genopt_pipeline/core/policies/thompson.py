@@ -76,7 +76,7 @@ def propose_batch(
     thompson: ThompsonConfig | None = None,
     estimation: EstimationConfig | None = None,
     reach: Floats | None = None,
-    chunk: int = 128,
+    chunk: int = 192,
 ) -> tuple[Floats, Ints]:
     """Guarded weights of many accounts at once, in chunks, so that memory stays bounded.
 
