@@ -16,6 +16,8 @@ from genopt_pipeline.core.evaluation import (
     off_policy_value,
     sample_ratio,
 )
+from genopt_pipeline.core.policies import ThompsonConfig
+from genopt_pipeline.core.policies.thompson import thompson_shares
 
 
 def drawn_posts(rng, probabilities, rates, n):
@@ -95,6 +97,41 @@ def test_the_model_values_weights_near_the_truth_and_equal_weights_have_no_uplif
     assert (same.gain, same.log_sd) == (pytest.approx(0.0, abs=1e-12), pytest.approx(0.0))
     better = model_uplift(known, NEW[None], LOGGED[None])[0]
     assert better.low <= NEW @ RATES / (LOGGED @ RATES) - 1 <= better.high
+
+
+def test_the_models_uplift_of_learned_weights_covers_the_truth_and_beats_a_holdout():
+    """Weights learned from the very posts that judge them: the usual optimism must not show."""
+    rng = np.random.default_rng(7)
+    accounts, posts = 150, 400
+    rates = 2.0 * np.exp(0.5 * rng.normal(size=(accounts, 12)))
+    account = np.repeat(np.arange(accounts), posts)
+    generator = rng.integers(0, 12, len(account))
+    impressions = np.exp(rng.normal(7, 1, len(account)))
+    mean = rates[account, generator] * impressions / 1000
+    followers = rng.poisson(mean * rng.gamma(1 / 0.7, 0.7, len(account))).astype(float)
+    age = rng.uniform(100, 600, len(account))
+    config = EstimationConfig(drift_days=())
+    batch = PostBatch(accounts, 12, account, generator, age, impressions, followers)
+    known = posterior(sufficient_statistics(batch, config), config)
+    present = np.ones(rates.shape, dtype=bool)
+    learned, uniform = thompson_shares(known, present, ThompsonConfig()), present / 12
+    truth = np.log((learned * rates).sum(axis=1) / rates.mean(axis=1))
+    uplifts = model_uplift(known, learned, uniform)
+    said = np.log1p([uplift.gain for uplift in uplifts])
+    covered = np.mean([u.low <= np.expm1(t) <= u.high for u, t in zip(uplifts, truth, strict=True)])
+    assert 0.8 <= covered <= 0.98
+    assert -0.1 < np.mean(said - truth) < 0.03
+    # a tenth of the posts held out, the others drawn by the learned weights
+    errors = []
+    for a in range(40):
+        arms = [drawn_posts(rng, p, rates[a], n) for p, n in ((learned[a], 360), (uniform[a], 40))]
+        held = holdout_uplift(
+            np.concatenate([arm[1] for arm in arms]),
+            np.concatenate([arm[2] for arm in arms]),
+            np.arange(400) >= 360,
+        )
+        errors.append(np.log1p(held.gain) - truth[a])
+    assert np.std(said - truth) < 0.5 * np.std(errors)
 
 
 def test_without_data_the_model_has_no_value():
