@@ -18,6 +18,9 @@ from genopt_pipeline.store.server import DatabaseUrlError
 RETRIES = 3
 DELAY_SECONDS = 5.0
 
+#: Description of the failure of a step that was told to stop.
+INTERRUPTED = "interrupted; what was stored is whole, and running it again goes on from here"
+
 
 def transient_retries() -> dg.RetryPolicy:
     """Tries again what may pass by itself; :func:`explained` says what that is."""
@@ -33,12 +36,17 @@ def transient_retries() -> dg.RetryPolicy:
 def explained() -> Iterator[None]:
     """Turn known failures into a ``Failure`` with a message a person can act on.
 
+    So is an interruption (Ctrl-C, a run ended in the UI): with a retry policy Dagster would try
+    the step again, and go on as if nobody had asked it to stop.
+
     A refusal (credentials, a window that is gone, a database of another version) is not tried
     again; a time-out or an unreachable database is. Neither is a rate limit: the source has waited
     for a near reset itself, and the next window comes after a far one.
     """
     try:
         yield
+    except dg.DagsterExecutionInterruptedError as error:
+        raise dg.Failure(description=INTERRUPTED, allow_retries=False) from error
     except (
         RateLimitedError,
         SourceRefusedError,

@@ -14,6 +14,7 @@ import dagster as dg
 
 from genopt_pipeline.defs import jobs as job_names
 from genopt_pipeline.defs.build import build_defs
+from genopt_pipeline.defs.failures import INTERRUPTED
 from genopt_pipeline.defs.partitions import (
     SIX_HOURS,
     TEN_MINUTES,
@@ -97,23 +98,30 @@ def run_history(
     ------
     HistoryError
         A run failed; the message says which and why. Earlier stages are stored.
+    KeyboardInterrupt
+        Ctrl-C; what was stored is whole.
     """
     end_orphans(instance)
     definitions = build_defs(pipeline)
     for stage in stages:
         progress(stage)
         job = definitions.resolve_job_def(stage.job)
-        result = job.execute_in_process(
-            instance=instance,
-            partition_key=(
-                key_of(stage.first) if stage.first is not None and not stage.tags else None
-            ),
-            tags={**stage.tags, PROCESS_TAG: str(os.getpid())},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                partition_key=(
+                    key_of(stage.first) if stage.first is not None and not stage.tags else None
+                ),
+                tags={**stage.tags, PROCESS_TAG: str(os.getpid())},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error
         if not result.success:
             failures = [_reason(event) for event in result.get_step_failure_events()]
+            if INTERRUPTED in failures:
+                raise KeyboardInterrupt
             raise HistoryError(
                 f"{stage.title}: run {result.run_id} failed: {'; '.join(failures) or 'no step ran'}"
             )

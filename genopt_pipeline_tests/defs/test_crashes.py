@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 import pytest
 from sqlalchemy import text
 
@@ -336,3 +337,42 @@ def plain_json(settings):
     for name in ("database_url", "dagster_database_url"):
         values[name] = getattr(settings, name).get_secret_value()
     return json.dumps(values | {"x_access_token": TOKEN})
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_history_at_once_and_its_runs_are_not_tried_again(
+    new_database, template, tmp_path
+):
+    settings = settings_on(new_database, template, tmp_path)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            WORK,
+            settings.database_url.get_secret_value(),
+            settings.dagster_database_url.get_secret_value(),
+            str(tmp_path),
+            NOW.isoformat(),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore Ctrl-C, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    assert process.stdout.readline() == "begun\n"
+    with instance_on(settings, tmp_path) as instance:
+        while not instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            time.sleep(0.2)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert told.strip().splitlines()[-1].startswith("KeyboardInterrupt")
+        retries = instance.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.STEP_UP_FOR_RETRY)
+        )
+        assert not retries
+        installation = Installation(settings, instance, NOW)
+        installation.catch_up(START, NOW)
+        assert len(installation.rows("follower_deltas", "window_start")) > 20
