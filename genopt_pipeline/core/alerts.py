@@ -27,6 +27,8 @@ AlertKind = Literal[
 ]
 Severity = Literal["info", "warning", "critical"]
 
+#: Health checks that are told before they are critical: a budget is near its end, a clock is wrong.
+_TOLD_WHEN_DEGRADED: Final = frozenset({"source"})
 #: Health checks whose failure means old data.
 _STALE_CHECKS: Final = frozenset({"metrics", "followers", "performance", "optimization", "posts"})
 
@@ -335,7 +337,7 @@ def _health(report: HealthReport) -> Iterable[Alert]:
             continue
         stale = check.name in _STALE_CHECKS
         severity: Severity = "critical" if check.status == "critical" else "warning"
-        if not stale and severity != "critical":
+        if not stale and severity != "critical" and check.name not in _TOLD_WHEN_DEGRADED:
             continue
         yield Alert(
             f"{'stale_data' if stale else 'health'}:{check.name}",

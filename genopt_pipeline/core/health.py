@@ -58,7 +58,8 @@ class HealthObservations:
     ``database_error`` says why the database could not be read and ``database_action`` what to do.
     ``collects`` is False where metrics come only from imports; then their age is no fault.
     ``optimization`` is any decision, including to skip: the loop ran. ``failed_runs_24h`` is None
-    where runs cannot be counted.
+    where runs cannot be counted. ``source_warnings`` is what the source said in the window that it
+    collected last, such as that a budget is near its end; None if no window was collected.
     """
 
     database_error: str | None = None
@@ -74,6 +75,7 @@ class HealthObservations:
     quarantined: int | None = None
     failed_runs_24h: int | None = None
     collects: bool = True
+    source_warnings: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def check_health(
                 "See the latest runs of raw_follower_counts; check the credentials.",
             ),
         ]
+        if observed.source_warnings is not None:
+            checks.append(_source(observed.source_warnings))
     checks += [
         _age(
             "performance",
@@ -187,6 +191,17 @@ def check_health(
     ]
     worst = max((check.status for check in checks), key=_ORDER.index)
     return HealthReport("degraded" if worst == "no_data" else worst, tuple(checks), now)
+
+
+def _source(warnings: tuple[str, ...]) -> HealthCheck:
+    if not warnings:
+        return HealthCheck("source", "healthy", "the source warns of nothing")
+    return HealthCheck(
+        "source",
+        "degraded",
+        f"the source warns: {'; '.join(warnings)}",
+        "See the plan in the latest run of raw_post_metrics, and docs/x_api.md.",
+    )
 
 
 def _weights(weights: Mapping[str, float] | None) -> HealthCheck:

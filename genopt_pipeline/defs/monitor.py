@@ -20,7 +20,7 @@ from genopt_pipeline.defs import evaluation
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.report.html import ReportData, render_report
 from genopt_pipeline.settings import Settings
-from genopt_pipeline.store import monitoring
+from genopt_pipeline.store import metrics, monitoring
 from genopt_pipeline.store import performance as performance_store
 from genopt_pipeline.store import snapshots as snapshot_store
 from genopt_pipeline.store import weights as weight_store
@@ -76,6 +76,7 @@ def account_health(
             facts = monitoring.loop_facts(
                 connection, account_id, now=now, window_days=settings.window_days
             )
+            collected = metrics.newest_report(connection, account_id)
     except (DatabaseUnavailableError, EmbeddedServerError) as error:
         observed = HealthObservations(database_error=str(error))
     except SchemaVersionError as error:
@@ -92,6 +93,7 @@ def account_health(
             weights=live.by_name,
             collects=account_id == settings.account and settings.source != "exports",
             failed_runs_24h=failed_runs_24h,
+            source_warnings=(None if collected is None else tuple(collected.get("warnings", ()))),
             **facts,
         )
     return check_health(observed, now=now, config=health_config(settings))

@@ -273,6 +273,18 @@ def window_report(
     return report
 
 
+def newest_report(connection: Connection, account_id: str) -> dict[str, Any] | None:
+    """What the source reported of the newest window that was collected; None if none was."""
+    report: dict[str, Any] | None = connection.scalar(
+        text("""
+            SELECT report FROM genopt.collected_windows
+             WHERE account_id = :account ORDER BY window_start DESC, collected_at DESC LIMIT 1
+        """),
+        {"account": account_id},
+    )
+    return report
+
+
 def follower_readings(
     connection: Connection, account_id: str, since: datetime, until: datetime
 ) -> pd.DataFrame:

@@ -123,6 +123,16 @@ def test_stale_data_are_an_alert_and_an_account_without_data_is_not():
     assert not find_alerts(None, weights={"a": 1.0}, health=new).alerts
 
 
+def test_a_budget_near_its_end_is_told_before_it_ends_and_once():
+    near = HealthObservations(weights={"a": 1.0}, source_warnings=("66 of 80 posts are spent",))
+    found = find_alerts(None, weights={"a": 1.0}, health=check_health(near, now=NOW))
+    assert keys(found) == {"health:source"}
+    assert "66 of 80 posts are spent" in found.alerts[0].message
+    later = HealthObservations(weights={"a": 1.0}, source_warnings=("70 of 80 posts are spent",))
+    found = find_alerts(None, weights={"a": 1.0}, health=check_health(later, now=NOW))
+    assert keys(found) == {"health:source"}
+
+
 def test_missing_data_and_an_unreadable_database_do_not_end_an_alert():
     is_open = {"viral:a": "info", "under_used:draw:b": "warning", "stale_data:metrics": "warning"}
     idle = find_alerts(table({}), weights=WEIGHTS, open_keys=is_open)

@@ -130,3 +130,13 @@ def test_limits_that_fall_are_refused():
         HealthConfig(metrics_age_hours=(6, 1))
     with pytest.raises(ValueError, match="measured_share"):
         HealthConfig(measured_share=(0.2, 0.8))
+
+
+def test_what_the_source_warns_of_degrades_and_is_over_when_it_warns_no_more():
+    warned = replace(GOOD, source_warnings=("60 of the day's 80 posts are spent",))
+    report = check_health(warned, now=NOW)
+    assert report.status == "degraded"
+    assert any("60 of the day's 80 posts" in reason for reason in report.reasons)
+    quiet = check_health(replace(GOOD, source_warnings=()), now=NOW)
+    assert quiet.status == "healthy"
+    assert {check.name for check in quiet.checks} == {check.name for check in report.checks}

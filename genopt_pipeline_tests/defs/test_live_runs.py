@@ -9,6 +9,7 @@ import pytest
 from genopt_pipeline.defs import failures
 from genopt_pipeline.defs.build import make_pipeline
 from genopt_pipeline.defs.collect import collect_windows
+from genopt_pipeline.defs.monitor import account_health
 from genopt_pipeline.defs.partitions import TEN_MINUTES, key_of
 from genopt_pipeline.defs.sensors import missing_windows
 from genopt_pipeline.sandbox.faults import AlwaysFault, FaultQueue, RandomFaults
@@ -74,11 +75,13 @@ def test_a_budget_is_kept_what_it_skips_is_named_and_its_end_is_warned_of(
         assert told["main/plan"]["skipped_examples"]["day_budget"]
         assert any("want of budget" in warning for warning in told["main/warnings"])
         with caplog.at_level(logging.WARNING):
-            for _ in range(6):
-                x.clock.at += timedelta(hours=3)
+            for _ in range(3):
+                x.clock.at += timedelta(hours=6)
                 x.record()
                 assert x.ingest().success
         assert any("of the day's 40 posts are spent" in r.getMessage() for r in caplog.records)
+        reasons = account_health(x.pipeline, "main").reasons
+        assert any("of the day's 40 posts are spent" in reason for reason in reasons)
         assert max(map(len, x.server.answerer.billed.values())) <= 40
 
 
