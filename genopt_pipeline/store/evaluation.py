@@ -209,6 +209,9 @@ def replay_history(
         "every": every,
     }
     columns = ["post_id", "step", "impressions", "platform_follows"]
+    # Right after many rows were written the planner takes them for few and joins by nested loops,
+    # which took over ten minutes for 1.3 million readings instead of five seconds.
+    connection.execute(text("SET LOCAL enable_nestloop = off"))
     readings = pd.DataFrame(
         connection.execute(
             text("""
@@ -260,6 +263,7 @@ def replay_history(
         ).all(),
         columns=["post_id", "step", "followers_attributed", "information"],
     )
+    connection.execute(text("SET LOCAL enable_nestloop = on"))
     posts = pd.DataFrame(
         connection.execute(
             text("""
