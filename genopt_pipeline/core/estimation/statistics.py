@@ -1,4 +1,4 @@
-"""From posts to sufficient statistics: maturity, forgetting, overdispersion.
+"""From posts to sufficient statistics: maturity, good days, forgetting, overdispersion.
 
 Here: one pass over the posts of any number of accounts. Not here: what the statistics say about
 rates (``posterior``).
@@ -10,6 +10,8 @@ post are negative binomial, ``Var F = m + phi m^2`` with ``m = rate * E``, so a 
 ``omega = 1 / (1 + phi m)`` of a Poisson count: with ``y = sum omega F`` and
 ``e = sum omega E``, ``Var y = rate * e``, as if y were a Poisson count with exposure e. The m in
 omega is that of the account's rate; a factor for each generator restores ``Var y = rate * e``.
+The time constant of G_F is refitted for each account, and what all posts of a day share is taken
+into E, before.
 """
 
 from collections.abc import Iterator
