@@ -198,7 +198,8 @@ class DeltaFeedback:
             generator_of=seen.generator[posts],
             config=self._config,
         )
-        due = (seen.step - account) % _REFIT_STEPS == 0
+        # spread over the steps, and the same whatever other accounts are simulated beside
+        due = (seen.step - int(self._seeds[account] % _REFIT_STEPS)) % _REFIT_STEPS == 0
         known = None if due else self._carried.get(account)
         solved = solve(problem, self._config, known, variance=False)
         self._carried[account] = solved.fitted.carried

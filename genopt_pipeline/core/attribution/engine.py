@@ -285,7 +285,9 @@ def _parameters(problem: Problem, solved: Solved) -> dict[str, Any]:
         "level_per_exposure": fitted.level,
         "rate_spread": fitted.rate_spread,
         "standard_errors": dict(fitted.errors),
-        "rhythm": "flat" if solved.rhythm.is_flat else [float(s) for s in solved.rhythm.level],
+        "rhythm": "flat"
+        if solved.rhythm.is_flat
+        else [round(float(s), 3) for s in solved.rhythm.level],
         "exposure": problem.exposure_kind,
         "loglik": fitted.log_likelihood,
         "iterations": fitted.iterations,

@@ -42,7 +42,7 @@ _NEWTON_STEPS: Final = 4
 _GLS_STEPS: Final = 3
 _LOWEST_FRAILTY: Final = 0.02
 #: spread of the prior of the rates to split by: hardly any prior
-_WIDE_SPREAD: Final = 1.0
+_WIDE_SPREAD: Final = 2.5
 #: log sd at which a generator's rate counts as unknown
 _UNKNOWN_SD: Final = 10.0
 #: posts whose variance is computed at once, to bound the memory
