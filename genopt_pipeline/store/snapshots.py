@@ -229,7 +229,9 @@ def followed(
         name: GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
         for name, row in live.generators.items()
     }
-    judged = {name: Judgement(**values) for name, values in snapshot["inputs"]["judged"].items()}
+    # a snapshot of an earlier version judged nobody: nothing begins or ends with it
+    given = snapshot["inputs"].get("judged", {})
+    judged = {name: Judgement(**values) for name, values in given.items()}
     return follow(states, weight_store.open_episodes(connection, account_id), judged)
 
 
