@@ -5,12 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import dagster as dg
 import pandas as pd
 import pytest
 
+from genopt_pipeline.defs import importing
+from genopt_pipeline.defs.jobs import ATTRIBUTE
+from genopt_pipeline.sources.exports import read_labels
 from genopt_pipeline_tests.conftest import DATA
+from genopt_pipeline_tests.scenario import START, Installation, instance_on
 from genopt_pipeline_tests.sources.export_files import POST_DIALECTS, PostTotals, write_posts
 from genopt_pipeline_tests.sources.test_exports import REAL_COLUMNS
 
@@ -100,6 +105,33 @@ def test_real_posts_give_the_f_per_1k_table_with_the_totals_of_the_file(genopt, 
         assert row["total_followers_gained"] == mine.fol.sum()
         assert row["avg_f_per_1k"] == pytest.approx(1000 * mine.fol.sum() / mine.imp.sum())
     assert sum(row["total_posts"] for row in table) == len(posts)
+
+
+def test_the_ui_shows_the_table_of_real_posts_beside_other_accounts(make_settings, tmp_path):
+    posts = pd.read_csv(DATA / "real_posts_numeric.csv", dtype={"post_id": str})
+    export, labels = tmp_path / "export.csv", tmp_path / "labels.csv"
+    write_export(posts, export, min(POST_DIALECTS))
+    kinds = posts.apply(post_type, axis=1)
+    labels.write_text(
+        "decision_id,generator_name\n"
+        + "".join(f"x:{key},{kind}\n" for key, kind in zip(posts.post_id, kinds, strict=True))
+    )
+    settings = make_settings(account="real", source="exports", start=START)
+    with instance_on(settings, tmp_path) as instance:
+        installation = Installation(settings, instance, START + timedelta(hours=3))
+        known = read_labels(labels)
+        assert importing.register_from_labels(installation.pipeline, "real", known)
+        importing.import_export(installation.pipeline, "real", export, labels=known)
+        assert installation.run(ATTRIBUTE, START).success
+        event = instance.get_latest_materialization_event(dg.AssetKey("generator_f_per_1k"))
+        shown = event.asset_materialization.metadata["real/life_time"].value
+    table = {record.data["generator_name"]: record.data for record in shown.records}
+    assert set(table) == set(kinds)
+    for kind, mine in posts.groupby(kinds):
+        assert table[kind]["total_impressions"] == mine.imp.sum()
+        assert table[kind]["total_followers_gained"] == mine.fol.sum()
+        f_per_1k = 1000 * mine.fol.sum() / mine.imp.sum()
+        assert table[kind]["avg_f_per_1k"] == pytest.approx(f_per_1k, abs=5e-5)
 
 
 def write_export(posts, path, dialect):
