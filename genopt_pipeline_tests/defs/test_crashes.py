@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import dagster as dg
 import pytest
@@ -46,7 +47,8 @@ with instance_on(settings, Path(folder)) as instance:
 
 
 #: A process that forks one child a line of its input: ``event N`` kills the child at its Nth
-#: statement, commit or request, ``after S`` when S seconds have gone by, ``never`` not at all.
+#: statement, commit or request, ``after S`` when S seconds have gone by, both at the latest when a
+#: window is finished; ``never`` not at all, until all windows are collected.
 INGESTION = """
 import os, signal, struct, sys, time
 from datetime import datetime, timedelta, timezone
@@ -78,7 +80,7 @@ def count_down(events):
         return answer
     XApiClient._send = counted
 
-def work():
+def work(*, once):
     at = [begin]
     pipeline = make_pipeline(settings, clock=lambda: at[0], sources=quick_source)
     start = begin
@@ -93,6 +95,8 @@ def work():
             with clock_file.open("r+b") as file:
                 file.write(struct.pack("d", at[0].timestamp()))
             collect_windows(pipeline, "main", [(start, start + WINDOW)])
+            if once:
+                os.kill(os.getpid(), signal.SIGKILL)
         start += WINDOW
 
 for line in sys.stdin:
@@ -101,7 +105,7 @@ for line in sys.stdin:
     if child == 0:
         if kind == "event":
             count_down(int(value))
-        work()
+        work(once=kind != "never")
         os._exit(0)
     if kind == "after":
         time.sleep(float(value))
@@ -110,7 +114,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
 INGESTION_KILLS = 50
-INGESTION_WINDOWS = 80
+INGESTION_WINDOWS = 60
 
 
 def settings_on(new_database, template, folder):
@@ -213,6 +217,9 @@ OBSERVED = {
     "quarantine": "fingerprint",
 }
 WHEN_WRITTEN = ("created_at", "updated_at", "collected_at", "id")
+#: Read every two hours from when they were stored last; a process that dies between storing them
+#: and noting it reads them once more.
+EVERY_TWO_HOURS = ("platform_follows", "platform_unfollows")
 
 
 def observed(engine):
@@ -223,7 +230,7 @@ def observed(engine):
                     f"SELECT (to_jsonb(t) - CAST(:when AS text[]))::text FROM genopt.{table} t "
                     f"ORDER BY {order}"
                 ),
-                {"when": list(WHEN_WRITTEN)},
+                {"when": [*WHEN_WRITTEN, *EVERY_TWO_HOURS]},
             )
             .scalars()
             .all()
@@ -252,6 +259,16 @@ def halves(engine):
         ).all()
 
 
+def follows_read_at(engine):
+    with engine.connect() as connection:
+        return connection.scalars(
+            text(
+                "SELECT DISTINCT observed_at FROM genopt.post_metric_snapshots "
+                "WHERE platform_follows IS NOT NULL ORDER BY 1"
+            )
+        ).all()
+
+
 @pytest.mark.slow
 def test_kill_9_of_ingestion_fifty_times_loses_nothing_doubles_nothing_and_keeps_the_budget(
     new_database, template, tmp_path
@@ -263,9 +280,7 @@ def test_kill_9_of_ingestion_fifty_times_loses_nothing_doubles_nothing_and_keeps
     end = begin + INGESTION_WINDOWS * TEN_MINUTES
     chance = random.Random(11)
     kills = [
-        f"event {chance.randint(1, 150)}"
-        if number % 2
-        else f"after {chance.uniform(0.05, 0.6):.3f}"
+        f"event {chance.randint(1, 85)}" if number % 2 else f"after {chance.uniform(0.05, 0.6):.3f}"
         for number in range(INGESTION_KILLS)
     ]
     states, killed = [], 0
@@ -317,6 +332,9 @@ def test_kill_9_of_ingestion_fifty_times_loses_nothing_doubles_nothing_and_keeps
             assert process.wait(30) == 0
             process.stdout.close()
             states.append(observed(pipeline.engine))
+            follows = [*follows_read_at(pipeline.engine), end]
+            assert follows[0] < begin + TEN_MINUTES
+            assert max(b - a for a, b in pairwise(follows)) <= timedelta(hours=2, minutes=10)
             with pipeline.read() as connection:
                 bill = source_states.get_state(connection, "main", "x_api", f"x_api/{USER}")
             pipeline.engine.dispose()
