@@ -32,6 +32,9 @@ _COMPLETE_HOURS: Final = 60.0
 _SHORTEST_HISTORY_HOURS: Final = 7 * _DAY
 _FEWEST_POSTS: Final = 20
 _SWEEPS: Final = 12
+#: every factor starts from 1 with the weight of so many large posts: more would flatten the rhythm,
+#: and so give the busy hours' organic follows to posts
+_STEADYING_POSTS: Final = 0.03
 #: no hour counts for less or more than this of the mean one
 _RANGE: Final = (0.05, 8.0)
 
@@ -120,7 +123,7 @@ def estimate_rhythm(problem: Problem, slot_hours: float) -> Rhythm:
     age_bin = np.minimum((step - 1) // _AGE_BIN_SLOTS, ages // _AGE_BIN_SLOTS - 1)
     # impressions of one post are not independent: a large post's worth steadies every factor
     total = problem.impressions[complete]
-    steadying = float((total**2).sum() / total.sum())
+    steadying = _STEADYING_POSTS * float((total**2).sum() / total.sum())
     # cells of age, hour and day are few: sum over posts once
     key = (age_bin * per_day + hour) * 7 + day
     shape = (int(age_bin.max()) + 1, per_day, 7)
