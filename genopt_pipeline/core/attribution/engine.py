@@ -4,7 +4,7 @@ Here: the public function and the split that conserves followers. Not here: the 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from genopt_pipeline.core.attribution.rates import GeneratorRates, generator_rat
 from genopt_pipeline.core.attribution.result import Attribution
 from genopt_pipeline.core.attribution.rhythm import FLAT, Rhythm, estimate_rhythm, on_clock
 from genopt_pipeline.core.attribution.skellam import hidden_counts
+
+#: of a generator's rate, where it makes a post's followers unsure
+_LARGEST_LOG_SD: Final = 1.5
 
 
 def attribute_followers(
@@ -162,8 +165,8 @@ def _report(problem: Problem, solved: Solved, config: AttributionConfig) -> Attr
         }
     )
     total = solved.total
-    total_variance = _post_variance(problem, solved)
-    low, high = count_interval(total, total_variance, config.interval)
+    centre, total_variance = _post_moments(problem, solved)
+    low, high = count_interval(centre, total_variance, config.interval)
     covered = problem.covered
     age = problem.end_hours[-1] - problem.first_hours
     totals = pd.DataFrame(
@@ -247,14 +250,16 @@ def _below_middle(count: FloatArray, size: FloatArray, success: FloatArray) -> F
     return np.asarray(upto - 0.5 * stats.nbinom.pmf(count, size, success))
 
 
-def _post_variance(problem: Problem, solved: Solved) -> FloatArray:
-    """Variance of each post's true followers so far about its credit, (P,).
+def _post_moments(problem: Problem, solved: Solved) -> tuple[FloatArray, FloatArray]:
+    """Best guess of each post's true followers so far, and their variance about it, (P,) each.
 
     Before the changes are seen a post's followers have mean m = λe and variance m(1 + φm); their
     covariance with the changes is λ(1 + φm)e_p, so that the changes explain λ²(1 + φm)² e_pᵀV⁻¹e_p
     of it. The rest remains, and grows with the post's luck θ, as the split of its windows does.
-    The rate's own uncertainty moves that part of the credit which rests on the rate. A profile
-    click brings a follower or none, which varies less than a Poisson count by the factor 1 − λ.
+    What the changes do not explain rests on the generator's rate. The guess takes for that part the
+    rate that is drawn together, which is better than the one that splits; its own uncertainty moves
+    that part. A profile click brings a follower or none, which varies less than a Poisson count by
+    the factor 1 − λ.
     """
     fitted, g = solved.fitted, problem.generator_of
     rate = fitted.split_rate[g]
@@ -270,9 +275,10 @@ def _post_variance(problem: Problem, solved: Solved) -> FloatArray:
     known = np.maximum(remains, split)
     if problem.exposure_kind == "profile_clicks":
         known = known * (1.0 - np.minimum(rate, 0.9))
-    relative = np.sqrt(np.diag(fitted.split_covariance))[g]
-    of_rate = np.minimum(relative, 1.0) * (1.0 - reliability) * np.minimum(solved.total, mean)
-    return np.asarray(known + of_rate**2)
+    rests = (1.0 - reliability) * seen
+    unsure = np.minimum(np.sqrt(np.diag(fitted.log_covariance)), _LARGEST_LOG_SD)[g]
+    centre = np.maximum(solved.total + rests * (fitted.rate - fitted.split_rate)[g], 0.0)
+    return centre, np.asarray(known + (unsure * fitted.rate[g] * rests) ** 2)
 
 
 def _parameters(problem: Problem, solved: Solved) -> dict[str, Any]:
