@@ -26,6 +26,8 @@ OPTIONAL_COLUMNS: Final = ("profile_clicks", "platform_follows")
 _HOUR: Final = pd.Timedelta(hours=1)
 #: prior weight, in follows, of a post's platform follows against its other exposure
 _PLATFORM_SHAPE: Final = 1.0
+#: less exposure than this tells nothing of the share that the platform sees
+_LEAST_EXPOSURE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -374,13 +376,15 @@ def _choose_exposure(
     if kind.startswith("profile_clicks"):
         known = np.isfinite(columns.profile_clicks)
         shown = float(columns.impressions[known].sum())
-        ratio = float(columns.profile_clicks[known].sum()) / shown if shown > 0.0 else 0.0
+        ratio = (
+            float(columns.profile_clicks[known].sum()) / shown if shown >= _LEAST_EXPOSURE else 0.0
+        )
         amount = np.where(known, columns.profile_clicks, ratio * columns.impressions)
     if kind.endswith("platform_follows"):
         known = np.isfinite(columns.platform_follows)
         visible = np.bincount(post[known], columns.platform_follows[known], n_posts)
         base = np.bincount(post[known], amount[known], n_posts)
-        share = visible.sum() / base.sum() if base.sum() > 0.0 else 0.0
+        share = visible.sum() / base.sum() if base.sum() >= _LEAST_EXPOSURE else 0.0
         amount = amount * ((_PLATFORM_SHAPE + visible) / (_PLATFORM_SHAPE + share * base))[post]
     return amount, kind
 
