@@ -43,7 +43,7 @@ def earned(
 ) -> FloatArray:
     """By the end of each of ``DAYS``, (4, days, accounts).
 
-    F/1K summed, of the policy, of uniform weights, of the oracle; and the share of the time in which
+    F/1K summed, of the policy, of uniform weights, of the oracle; and the share of time in which
     a generator had more than 40 % of the weight.
     """
     world = WORLDS[world_name]
