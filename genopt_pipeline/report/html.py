@@ -41,8 +41,7 @@ for (const block of document.querySelectorAll('script[type="application/json"]')
 """
 
 _NO_SCRIPT: Final = (
-    "<noscript><p>The charts need JavaScript; the tables hold their figures.</p>"
-    "</noscript>"
+    "<noscript><p>The charts need JavaScript; the tables hold their figures.</p></noscript>"
 )
 
 _PERFORMANCE_COLUMNS: Final = {
