@@ -78,6 +78,7 @@ class Installation:
                         "updated_at",
                         "collected_at",
                         "computed_at",
+                        "execution_time_ms",
                         "id",
                         "backfilled",
                     }

@@ -14,7 +14,6 @@ import dagster as dg
 
 from genopt_pipeline.defs import jobs as job_names
 from genopt_pipeline.defs.build import build_defs
-from genopt_pipeline.defs.failures import INTERRUPTED
 from genopt_pipeline.defs.partitions import (
     SIX_HOURS,
     TEN_MINUTES,
@@ -119,12 +118,23 @@ def run_history(
         except dg.DagsterExecutionInterruptedError as error:
             raise KeyboardInterrupt from error
         if not result.success:
-            failures = [_reason(event) for event in result.get_step_failure_events()]
-            if INTERRUPTED in failures:
+            events = result.get_step_failure_events()
+            if any(_interrupted(event) for event in events):
                 raise KeyboardInterrupt
+            failures = [_reason(event) for event in events]
             raise HistoryError(
                 f"{stage.title}: run {result.run_id} failed: {'; '.join(failures) or 'no step ran'}"
             )
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step ended because it was told to, in an asset's body or in Dagster's own code."""
+    error = event.step_failure_data.error
+    while error is not None:
+        if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            return True
+        error = error.cause
+    return False
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -2,9 +2,10 @@
 
 Dagster has no retention for its event log, and a year of ten-minute runs is over a gigabyte. What
 people look up stays: the newest materialization of every asset and partition with its metadata
-(so lineage, partition status and plots are whole), every check's result, and every run's row. What
-goes, once it is older than asked: the step-by-step log of finished runs, materializations that
-were replaced by newer ones, and captured output. genopt's own tables are never touched.
+(so lineage, partition status and plots are whole), the newest result of every check, and every
+run's row. What goes, once it is older than asked: the step-by-step log of finished runs, what newer
+materializations and checks have replaced, and captured output.
+genopt's own tables are never touched.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,14 @@ from genopt_pipeline.defs.resources import Pipeline
 #: Events deleted in one transaction, so that a run is never kept waiting for long.
 BATCH = 5_000
 PRUNE = "prune"
+#: Results of checks have a table of their own, which the UI reads; the newest of each check stays.
+_OLD_RESULTS = text("""
+    DELETE FROM asset_check_executions e
+     WHERE e.create_timestamp < :before AND EXISTS (
+        SELECT FROM asset_check_executions newer
+         WHERE newer.asset_key = e.asset_key AND newer.check_name = e.check_name
+           AND newer.id > e.id)
+""")
 _FINISHED_RUNS = text("""
     SELECT run_id FROM runs
      WHERE status IN ('SUCCESS', 'FAILURE', 'CANCELED') AND update_timestamp < :before
@@ -33,8 +42,7 @@ _DUE = """
     SELECT e.id FROM event_logs e LEFT JOIN runs r ON r.run_id = e.run_id
      WHERE e.timestamp < :before AND e.id > :after
        AND (r.run_id IS NULL OR r.status IN ('SUCCESS', 'FAILURE', 'CANCELED'))
-       AND coalesce(e.dagster_event_type, '') NOT IN
-           ('ASSET_OBSERVATION', 'ASSET_CHECK_EVALUATION')
+       AND e.dagster_event_type IS DISTINCT FROM 'ASSET_OBSERVATION'
        AND CASE e.dagster_event_type
            WHEN 'ASSET_MATERIALIZATION' THEN CASE WHEN e.partition IS NULL
                THEN EXISTS (SELECT FROM event_logs newer
@@ -88,6 +96,8 @@ def prune(
         events += len(ids)
         at["after"] = ids[-1]
         progress(len(ids))
+    with storage.index_transaction() as connection:
+        connection.execute(_OLD_RESULTS, at)
     for run_id in runs:
         instance.compute_log_manager.delete_logs(prefix=[run_id])
     return Pruned(before, events, len(runs), dry_run)

@@ -32,6 +32,16 @@ def partitions(instance):
     return instance.get_materialized_partitions(METRICS)
 
 
+def results(instance):
+    """The newest result of each check that was made, as the UI reads it."""
+    checks = [
+        dg.AssetCheckKey(dg.AssetKey(asset), "data_are_fresh")
+        for asset in ("raw_post_metrics", "raw_follower_counts")
+    ]
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    return {key: (record.status, record.event) for key, record in found.items()}
+
+
 def newest(instance):
     return instance.get_latest_materialization_event(METRICS).asset_materialization.metadata
 
@@ -39,6 +49,7 @@ def newest(instance):
 def test_old_events_go_and_the_newest_materialization_of_each_partition_stays(installation):
     instance = installation.instance
     keys, metadata, runs = partitions(instance), newest(instance), len(instance.get_runs())
+    latest = results(instance)
     assert len(keys) == 7
     before = datetime.now(UTC) + timedelta(minutes=1)
 
@@ -51,6 +62,13 @@ def test_old_events_go_and_the_newest_materialization_of_each_partition_stays(in
     assert count(instance, "dagster_event_type = 'ASSET_MATERIALIZATION'") == 14
     assert count(instance, "asset_key IS NULL") == 0
 
+    assert results(instance) == latest
+    with instance.event_log_storage.index_connection() as connection:
+        left = text(
+            "SELECT count(*), count(DISTINCT (asset_key, check_name)) FROM asset_check_executions"
+        )
+        rows, checks = connection.execute(left).one()
+    assert rows == checks == len(latest) > 0
     assert partitions(instance) == keys
     assert newest(instance) == metadata
     assert len(instance.get_runs()) == runs
