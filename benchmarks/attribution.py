@@ -174,7 +174,7 @@ def known_limit(seen: ObservedAccount, exposures: pd.DataFrame, world: World) ->
     generator = pd.Index(seen.generator_names).get_indexer(pd.Index(problem.generators))
     return {
         "spearman": rank_correlation(solved.rates.rate, seen.rates[generator]),
-        "credited": float(solved.total.sum()),
+        "credited": float(solved.split.total.sum()),
         "true": float(seen.follows.sum()),
     }
 

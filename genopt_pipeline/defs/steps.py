@@ -23,14 +23,18 @@ from genopt_pipeline.store import performance as performance_store
 from genopt_pipeline.store import posts as post_store
 from genopt_pipeline.store import weights as weight_store
 
-#: Data that an attribution reads before its window.
-ATTRIBUTION_LOOKBACK = timedelta(days=30)
+#: Data that a full fit of an account reads before its window.
+FIT_LOOKBACK = timedelta(days=30)
+#: The windows between two fits split by what the last one learned.
+FIT_EVERY = timedelta(days=1)
+#: They read the time in which a live post gained exposure, and twice the reach of the follow lag.
+STEP_LOOKBACK = timedelta(hours=increments.CREDIT_HOURS) + timedelta(hours=60)
 #: A post's readings that its increments inside the look-back need lie in this time before it.
 READINGS_MARGIN = timedelta(hours=increments.CREDIT_HOURS) + timedelta(hours=4)
 #: A gap is merged into the next window that has a reading, but not over more than this.
 LONGEST_MERGED_GAP = timedelta(days=3)
 TWO_HOURS = timedelta(hours=2)
-#: Posts of the last days whose totals each attribution states again.
+#: Posts of the last days whose totals each fit states again (between fits, those it reads).
 RESTATED_DAYS = timedelta(days=7)
 UNKNOWN_GENERATOR = "(unknown)"
 
@@ -73,19 +77,20 @@ def _write_delta(
 class AttributionInputs:
     """Deltas and exposures of a stretch of time, read once for all windows in it."""
 
+    since: datetime
     deltas: pd.DataFrame
     exposures: pd.DataFrame
     posted_at: pd.Series
 
-    def as_of(self, end: datetime) -> "AttributionInputs":
-        """What was known at ``end``, from the look-back before it."""
-        since = pd.Timestamp(end - ATTRIBUTION_LOOKBACK)
-        until = pd.Timestamp(end)
+    def between(self, since: datetime, end: datetime) -> "AttributionInputs":
+        """What was known at ``end``, from ``since`` on."""
+        first, until = pd.Timestamp(since), pd.Timestamp(end)
         deltas = self.deltas
         exposures = self.exposures
         return AttributionInputs(
-            deltas[(deltas["window_start"] >= since) & (deltas["window_end"] <= until)],
-            exposures[(exposures["window_start"] >= since) & (exposures["window_start"] < until)],
+            since,
+            deltas[(deltas["window_start"] >= first) & (deltas["window_end"] <= until)],
+            exposures[(exposures["window_start"] >= first) & (exposures["window_start"] < until)],
             self.posted_at,
         )
 
@@ -93,17 +98,72 @@ class AttributionInputs:
 def read_attribution_inputs(
     connection: Connection, account_id: str, start: datetime, end: datetime
 ) -> AttributionInputs:
-    """Inputs of all windows in ``[start, end)``."""
-    since = start - ATTRIBUTION_LOOKBACK
+    """Inputs of all windows in ``[start, end)``: of a single one that needs no fit, a few days."""
+    alone = end - start <= TWO_HOURS and _learned_before(connection, account_id, start) is not None
+    return _read_inputs(
+        connection, account_id, start - (STEP_LOOKBACK if alone else FIT_LOOKBACK), end
+    )
+
+
+def _read_inputs(
+    connection: Connection, account_id: str, since: datetime, end: datetime
+) -> AttributionInputs:
     readings = metrics.last_readings(
         connection, account_id, since - READINGS_MARGIN, end, window=TWO_HOURS
     )
     readings["generator_name"] = readings["generator_name"].fillna(UNKNOWN_GENERATOR)
     return AttributionInputs(
+        since,
         attribution_store.read_deltas(connection, account_id, since, end),
         increments.exposure_increments(readings, TWO_HOURS),
         readings.groupby("post_id")["posted_at"].first(),
     )
+
+
+def _learned_before(
+    connection: Connection, account_id: str, start: datetime
+) -> attribution.Learned | None:
+    """What the last fit learned; None where the window is to be fitted in full.
+
+    That is the first window of every day (UTC), so that the same windows are fitted whenever they
+    are run, and any that has no fit of the last day before it.
+    """
+    if start.hour == 0:
+        return None
+    document = attribution_store.last_learned(
+        connection,
+        account_id,
+        since=start - FIT_EVERY,
+        before=start,
+        code_version=genopt_pipeline.__version__,
+    )
+    return None if document is None else attribution.Learned.from_json(document)
+
+
+def _attribute(
+    connection: Connection,
+    account_id: str,
+    start: datetime,
+    end: datetime,
+    inputs: AttributionInputs,
+) -> tuple[attribution.Attribution, AttributionInputs]:
+    """The attribution of the last window, and the inputs it was made of."""
+    learned = _learned_before(connection, account_id, start)
+    if learned is not None:
+        known = inputs.between(start - STEP_LOOKBACK, end)
+        if attribution.exposure_kind(known.exposures) == learned.exposure_kind:
+            result = attribution.attribute_followers(known.deltas, known.exposures, learned=learned)
+            last = result.posts[
+                result.posts["window_start"] == known.deltas["window_start"].iloc[-1]
+            ]
+            gained = last.loc[last["followers"] > 0.0, "post_id"]
+            # a lag so long that older posts still gain: their totals need their whole life
+            if (known.posted_at[gained] >= pd.Timestamp(known.since)).all():
+                return result, known
+    if inputs.since > start - FIT_LOOKBACK:
+        inputs = _read_inputs(connection, account_id, start - FIT_LOOKBACK, end)
+    known = inputs.between(end - FIT_LOOKBACK, end)
+    return attribution.attribute_followers(known.deltas, known.exposures), known
 
 
 def attribution_step(
@@ -114,17 +174,18 @@ def attribution_step(
     inputs: AttributionInputs,
 ) -> dict[str, Any]:
     """Attribute one window's change; a gap has no attribution and says so."""
-    known = inputs.as_of(end)
-    of_window = known.deltas[known.deltas["window_end"] == pd.Timestamp(end)]
+    deltas = inputs.deltas
+    of_window = deltas[deltas["window_end"] == pd.Timestamp(end)]
     if of_window.empty:
         attribution_store.clear_attribution(connection, account_id, start)
         return {"gap": True, "posts": 0}
     covers_from = of_window["window_start"].iloc[0]
     delta = float(of_window["delta"].iloc[0])
-    result = attribution.attribute_followers(known.deltas, known.exposures)
+    result, known = _attribute(connection, account_id, start, end, inputs)
     shares = result.posts[result.posts["window_start"] == covers_from].set_index("post_id")
     totals = result.totals[result.totals["followers"].notna()].set_index("post_id")
-    recent = known.posted_at[known.posted_at >= pd.Timestamp(end - RESTATED_DAYS)].index
+    restated = max(end - RESTATED_DAYS, known.since)
+    recent = known.posted_at[known.posted_at >= pd.Timestamp(restated)].index
     credited = totals.index.intersection(shares.index.union(recent)).sort_values()
     rows = pd.DataFrame(
         {
@@ -150,8 +211,11 @@ def attribution_step(
         "code_version": genopt_pipeline.__version__,
         "warnings": list(result.warnings),
     }
+    stored = dict(parameters)
+    if result.parameters["estimated"]:
+        stored["learned"] = result.learned.as_json()
     attribution_store.write_attribution(
-        connection, account_id, start, end, posts=rows, baseline=baseline, parameters=parameters
+        connection, account_id, start, end, posts=rows, baseline=baseline, parameters=stored
     )
     return {
         "gap": False,

@@ -16,9 +16,15 @@ import pandas as pd
 
 from genopt_pipeline.core.attribution import AttributionConfig
 from genopt_pipeline.core.attribution.engine import solve
-from genopt_pipeline.core.attribution.frames import Increments, Windows, arrange_problem
-from genopt_pipeline.core.attribution.model import Carried
-from genopt_pipeline.sandbox.contenders import BoolArray
+from genopt_pipeline.core.attribution.frames import (
+    Increments,
+    Problem,
+    Windows,
+    arrange_problem,
+)
+from genopt_pipeline.core.attribution.learned import Learned
+from genopt_pipeline.core.attribution.split import Solved
+from genopt_pipeline.core.attribution.step import solve_step
 from genopt_pipeline.sandbox.loop import GENERATORS, STEP_HOURS, Feedback, Observed
 from genopt_pipeline.sandbox.organic import organic_follows_until, unfollows_until
 from genopt_pipeline.sandbox.posts import (
@@ -48,13 +54,16 @@ from genopt_pipeline.sandbox.world import (
 
 WINDOW_HOURS: Final = 2.0
 _WINDOWS_A_STEP: Final = round(STEP_HOURS / WINDOW_HOURS)
-#: How far back an attribution reads, and the age up to which it restates a post's credit.
+#: How far back a fit reads, and the age up to which it restates a post's credit.
 _LOOKBACK_STEPS: Final = round(30 * HOURS_PER_DAY / STEP_HOURS)
 _RESTATED_HOURS: Final = 7 * HOURS_PER_DAY
+#: How far back a step between two fits reads: it restates the posts that are still followed.
+_STEP_LOOKBACK_STEPS: Final = round(6 * HOURS_PER_DAY / STEP_HOURS)
 #: Posts are followed for so long; what they gain later is not seen.
 _FOLLOWED_HOURS: Final = 5 * HOURS_PER_DAY
-#: Lag, frailty and unfollows of an account are fitted once in so many steps, rates in all.
+#: Lag, frailty and unfollows of an account are fitted once a week, its rates once a day.
 _REFIT_STEPS: Final = round(7 * HOURS_PER_DAY / STEP_HOURS)
+_RATES_STEPS: Final = round(HOURS_PER_DAY / STEP_HOURS)
 _ORIGIN: Final = pd.Timestamp(datetime(2026, 1, 5, tzinfo=UTC))
 
 ExposureSource = Literal["impressions", "profile_clicks"]
@@ -90,7 +99,7 @@ class DeltaFeedback:
         self._use_information = use_information
         self._config = AttributionConfig()
         self._generators = [f"g{k:02d}" for k in range(GENERATORS)]
-        self._carried: dict[int, Carried] = {}
+        self._learned: dict[int, Learned] = {}
         self._steps: list[_Exposure] = []
         self._deltas: list[FloatArray] = []
         self._batches: list[tuple[int, Posts, Levels]] = []
@@ -106,9 +115,8 @@ class DeltaFeedback:
         missing = len(seen.account) - len(self._followers)
         self._followers = np.concatenate([self._followers, np.full(missing, np.nan)])
         self._information = np.concatenate([self._information, np.ones(missing)])
-        restated = seen.posted_hours >= seen.now_hours - _RESTATED_HOURS
         for account in range(len(self._seeds)):
-            self._attribute(account, seen, restated)
+            self._attribute(account, seen)
         return self._followers.copy(), self._information.copy()
 
     def _organic(self, hours: float) -> FloatArray:
@@ -167,17 +175,46 @@ class DeltaFeedback:
         self._deltas.append(delta)
         self._steps, self._deltas = self._steps[-_LOOKBACK_STEPS:], self._deltas[-_LOOKBACK_STEPS:]
 
-    def _attribute(self, account: int, seen: Observed, restated: BoolArray) -> None:
-        rows = [(step, step.of(account)) for step in self._steps]
-        row = np.concatenate([step.post[part] for step, part in rows])
-        if not len(row):
+    def _attribute(self, account: int, seen: Observed) -> None:
+        # spread over the steps, and the same whatever other accounts are simulated beside
+        turn = seen.step - int(self._seeds[account] % _REFIT_STEPS)
+        learned = self._learned.get(account)
+        fits = learned is None or turn % _RATES_STEPS == 0
+        arranged = self._arrange(account, seen, _LOOKBACK_STEPS if fits else _STEP_LOOKBACK_STEPS)
+        if arranged is None:
             return
-        window = np.concatenate([step.window[part] for step, part in rows])
-        delta = np.concatenate([step[account] for step in self._deltas])
+        posts, problem = arranged
+        solved: Solved
+        if fits:
+            again = None if turn % _REFIT_STEPS == 0 else learned
+            solved = solve(problem, self._config, again, variance=False)
+            self._learned[account] = solved.learned
+        else:
+            assert learned is not None  # noqa: S101 - else it would be fitted
+            solved = solve_step(problem, self._config, learned, variance=False)
+        restated = _RESTATED_HOURS if fits else _FOLLOWED_HOURS
+        keep = problem.covered & (seen.posted_hours[posts] >= seen.now_hours - restated)
+        self._followers[posts[keep]] = solved.split.total[keep]
+        if self._use_information:
+            self._information[posts[keep]] = solved.rates.information[seen.generator[posts[keep]]]
+
+    def _arrange(
+        self, account: int, seen: Observed, lookback: int
+    ) -> tuple[IntArray, Problem] | None:
+        """The posts seen in the last steps, and what is known of them; None if none."""
+        steps, deltas = self._steps[-lookback:], self._deltas[-lookback:]
+        rows = [(step, step.of(account)) for step in steps]
+        row = np.concatenate([step.post[part] for step, part in rows])
+        delta = np.concatenate([step[account] for step in deltas])
         first = seen.step * _WINDOWS_A_STEP - len(delta)
+        if not len(row):
+            return None
+        window = np.concatenate([step.window[part] for step, part in rows])
+        impressions = np.concatenate([step.impressions[part] for step, part in rows])
         clicks = np.concatenate([step.clicks[part] for step, part in rows])
         posts, post = np.unique(row, return_inverse=True)
-        problem = arrange_problem(
+        nothing = np.full(len(post), np.nan)
+        return posts, arrange_problem(
             _ORIGIN + pd.to_timedelta(WINDOW_HOURS * (first + np.arange(len(delta))), unit="h"),
             Windows(
                 WINDOW_HOURS * np.arange(float(len(delta))),
@@ -187,26 +224,15 @@ class DeltaFeedback:
             Increments(
                 post=post,
                 seen_hours=WINDOW_HOURS * (window - first).astype(np.float64),
-                impressions=np.concatenate([step.impressions[part] for step, part in rows]),
-                profile_clicks=clicks
-                if self._exposure == "profile_clicks"
-                else np.full(len(row), np.nan),
-                platform_follows=np.full(len(row), np.nan),
+                impressions=impressions,
+                profile_clicks=clicks if self._exposure == "profile_clicks" else nothing,
+                platform_follows=nothing,
             ),
             posts=posts.tolist(),
             generators=self._generators,
             generator_of=seen.generator[posts],
             config=self._config,
         )
-        # spread over the steps, and the same whatever other accounts are simulated beside
-        due = (seen.step - int(self._seeds[account] % _REFIT_STEPS)) % _REFIT_STEPS == 0
-        known = None if due else self._carried.get(account)
-        solved = solve(problem, self._config, known, variance=False)
-        self._carried[account] = solved.fitted.carried
-        keep = restated[posts] & problem.covered
-        self._followers[posts[keep]] = solved.total[keep]
-        if self._use_information:
-            self._information[posts[keep]] = solved.rates.information[seen.generator[posts[keep]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,6 +106,28 @@ def read_deltas(
     return frame.astype({"delta": "int64"})
 
 
+def last_learned(
+    connection: Connection,
+    account_id: str,
+    *,
+    since: datetime,
+    before: datetime,
+    code_version: str,
+) -> Mapping[str, Any] | None:
+    """What the newest full fit of a window that started in (since, before) learned, if any."""
+    document: Mapping[str, Any] | None = connection.scalar(
+        text("""
+            SELECT parameters -> 'learned' FROM genopt.follower_baseline
+             WHERE account_id = :account AND window_start > :since AND window_start < :before
+               AND parameters -> 'learned' IS NOT NULL
+               AND parameters ->> 'code_version' = :version
+             ORDER BY window_start DESC LIMIT 1
+        """),
+        {"account": account_id, "since": since, "before": before, "version": code_version},
+    )
+    return document
+
+
 def write_attribution(
     connection: Connection,
     account_id: str,

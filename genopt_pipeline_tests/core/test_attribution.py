@@ -1,5 +1,6 @@
 """Every follower is credited once, whatever the counts; parameters and rates are recovered."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genopt_pipeline.core.attribution import Attribution, AttributionConfig, attribute_followers
-from genopt_pipeline.core.attribution.engine import count_interval, solve
+from genopt_pipeline.core.attribution import (
+    Attribution,
+    AttributionConfig,
+    Learned,
+    attribute_followers,
+)
+from genopt_pipeline.core.attribution.engine import solve
 from genopt_pipeline.core.attribution.frames import build_problem
+from genopt_pipeline.core.attribution.report import count_interval
 from genopt_pipeline.sandbox.attributed import ObservedAccount, observe_account
 from genopt_pipeline.sandbox.loop import account_seeds
 from genopt_pipeline.sandbox.world import WORLDS, audience_hours
@@ -53,6 +60,11 @@ def account() -> ObservedAccount:
 @pytest.fixture(scope="module")
 def attributed(account: ObservedAccount) -> Attribution:
     return attribute_followers(account.deltas, account.exposures)
+
+
+@pytest.fixture(scope="module")
+def attributed_impressions(account: ObservedAccount) -> Attribution:
+    return attribute_followers(account.deltas, without_clicks(account))
 
 
 def without_clicks(account: ObservedAccount) -> pd.DataFrame:
@@ -227,10 +239,73 @@ def test_carried_parameters_give_the_same_rates_as_the_fit_they_come_from(accoun
     config = AttributionConfig()
     problem = build_problem(account.deltas, without_clicks(account), config)
     first = solve(problem, config)
-    again = solve(problem, config, first.fitted.carried, variance=False)
-    assert again.fitted.lag_hours == pytest.approx(first.fitted.lag_hours)
-    assert np.abs(np.log(again.fitted.rate / first.fitted.rate)).max() < 0.1
-    assert again.total.sum() == pytest.approx(first.total.sum(), rel=0.02)
+    again = solve(problem, config, first.learned, variance=False)
+    assert again.learned.lag_hours == pytest.approx(first.learned.lag_hours)
+    assert np.abs(np.log(again.learned.rate / first.learned.rate)).max() < 0.1
+    assert again.split.total.sum() == pytest.approx(first.split.total.sum(), rel=0.02)
+
+
+# A step between two fits ----------------------------------------------------------------------
+
+
+def last_days(account: ObservedAccount, exposures: pd.DataFrame, windows: int = 78):
+    """The last windows, and the posts that are seen from their beginning there."""
+    deltas = account.deltas.iloc[-windows:]
+    since = deltas["window_start"].iloc[0]
+    first = exposures.groupby("post_id")["window_start"].min()
+    return deltas, exposures[exposures["window_start"] >= since], first.index[first > since]
+
+
+@pytest.mark.parametrize("clicks", [False, True])
+def test_a_step_credits_what_the_fit_of_the_whole_month_credits(account, clicks):
+    exposures = account.exposures if clicks else without_clicks(account)
+    whole = attribute_followers(account.deltas, exposures)
+    deltas, recent, complete = last_days(account, exposures)
+    learned = Learned.from_json(json.loads(json.dumps(whole.learned.as_json())))
+    step = attribute_followers(deltas, recent, learned=learned)
+    assert_conserved(step, deltas)
+    # posts that went live so late that older ones, known in part only, are gone
+    recently = account.posted_hours[complete] >= 20 * 24 - 96
+    expected, found = (
+        result.totals.set_index("post_id").loc[complete[recently]] for result in (whole, step)
+    )
+    assert len(found) > 40
+    for column in ("followers", "variance", "information"):
+        assert found[column].to_numpy() == pytest.approx(
+            expected[column].to_numpy(), rel=0.02, abs=0.02
+        )
+    assert step.parameters["lag_hours"] == whole.parameters["lag_hours"]
+    assert not step.parameters["estimated"]
+    assert whole.parameters["estimated"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(delta=st.lists(counts, min_size=1, max_size=24), seen=rows)
+def test_a_step_conserves_whatever_comes(attributed_impressions, delta, seen):
+    deltas = changes(*delta)
+    exposures = gains(*[(f"p{p}", f"g0{p % 3}", j, i) for p, j, i, _, _ in seen])
+    learned = attributed_impressions.learned
+    assert_conserved(attribute_followers(deltas, exposures, learned=learned), deltas)
+
+
+def test_a_generator_that_the_fit_did_not_know_has_the_accounts_level(account):
+    exposures = without_clicks(account)
+    whole = attribute_followers(account.deltas, exposures)
+    deltas, recent, _ = last_days(account, exposures)
+    recent = recent.assign(generator_name=recent["generator_name"].replace("g03", "new"))
+    step = attribute_followers(deltas, recent, learned=whole.learned)
+    assert_conserved(step, deltas)
+    rates = step.generators.set_index("generator_name")
+    assert "g03" not in rates.index
+    known = rates.drop(index="new")
+    assert known["rate_per_1k"].min() < rates.loc["new", "rate_per_1k"] < known["rate_per_1k"].max()
+    assert rates.loc["new", "information"] == rates["information"].min()
+
+
+def test_a_step_in_another_unit_of_exposure_is_an_error(account, attributed):
+    deltas, recent, _ = last_days(account, without_clicks(account))
+    with pytest.raises(ValueError, match="per unit of profile_clicks, but these exposures are imp"):
+        attribute_followers(deltas, recent, learned=attributed.learned)
 
 
 def test_the_result_does_not_depend_on_the_order_of_rows_or_the_unit_of_exposure(account):

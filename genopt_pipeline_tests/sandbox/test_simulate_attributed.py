@@ -1,13 +1,16 @@
 """Policies that learn from the follower count are told nothing that the count does not hold."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from genopt_pipeline.core.attribution.engine import Solved, solve
+from genopt_pipeline.core.attribution.engine import solve
 from genopt_pipeline.core.attribution.frames import Problem
+from genopt_pipeline.core.attribution.split import Solved
+from genopt_pipeline.core.attribution.step import solve_step
 from genopt_pipeline.sandbox import attributed
 from genopt_pipeline.sandbox.attributed import (
     DeltaFeedback,
@@ -32,11 +35,15 @@ def test_what_the_windows_show_adds_up_to_what_happened(
     world = replace(WORLDS["stationary"], organic_follows_per_day=0.0, unfollows_per_day=0.0)
     given: list[float] = []
 
-    def watched(problem: Problem, *rest: Any, **options: Any) -> Solved:
-        given.append(float(problem.delta.sum()))
-        return solve(problem, *rest, **options)
+    def watched(of: Callable[..., Solved]) -> Callable[..., Solved]:
+        def solved(problem: Problem, *rest: Any, **options: Any) -> Solved:
+            given.append(float(problem.delta.sum()))
+            return of(problem, *rest, **options)
 
-    monkeypatch.setattr(attributed, "solve", watched)
+        return solved
+
+    monkeypatch.setattr(attributed, "solve", watched(solve))
+    monkeypatch.setattr(attributed, "solve_step", watched(solve_step))
     feedback = DeltaFeedback(world, SEEDS, exposure)
     true: list[float] = []
     credited: list[float] = []

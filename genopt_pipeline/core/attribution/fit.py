@@ -15,6 +15,7 @@ from scipy import sparse
 from genopt_pipeline.core.attribution.config import AttributionConfig
 from genopt_pipeline.core.attribution.frames import BoolArray, FloatArray, Problem
 from genopt_pipeline.core.attribution.lag import exposure_matrix
+from genopt_pipeline.core.attribution.learned import Learned
 from genopt_pipeline.core.attribution.likelihood import (
     Changes,
     Equations,
@@ -22,7 +23,7 @@ from genopt_pipeline.core.attribution.likelihood import (
     arrange_changes,
     equations,
 )
-from genopt_pipeline.core.attribution.model import Carried, Fit
+from genopt_pipeline.core.attribution.model import Fit
 from genopt_pipeline.core.attribution.shrinkage import Rates, shrink
 from genopt_pipeline.core.attribution.skellam import hidden_counts
 
@@ -58,18 +59,18 @@ def fit(
     problem: Problem,
     used: BoolArray,
     config: AttributionConfig,
-    carried: Carried | None = None,
+    learned: Learned | None = None,
     *,
     variance: bool = True,
 ) -> Fit:
     """All rates and parameters; ``problem`` is on the audience's clock.
 
-    With parameters ``carried`` over from an earlier fit of the account only the rates and the
+    With parameters ``learned`` in an earlier fit of the account only the rates and the
     baseline are fitted, at a tenth of the cost. ``variance``: whether each post's is wanted.
     """
-    search = _Search(problem, used, config, known=carried is not None)
-    logs = search.start(carried)
-    state = search.state(logs, carried=carried)
+    search = _Search(problem, used, config, known=learned is not None)
+    logs = search.start(learned)
+    state = search.state(logs, learned=learned)
     errors: dict[str, float] = {}
     steps = 0
     for steps in range(1, (_NEWTON_STEPS if search.free else 0) + 1):  # noqa: B007 - reported
@@ -129,14 +130,14 @@ class _Search:
         self._changes_at: dict[float, Changes] = {}
         self._exposures: dict[float, sparse.csr_array] = {}
 
-    def start(self, carried: Carried | None) -> dict[str, float]:
+    def start(self, learned: Learned | None) -> dict[str, float]:
         """Logs of lag, frailty and unfollows to begin with."""
         first = self._medians
-        if carried is not None:
+        if learned is not None:
             first = {
-                "lag": carried.lag_hours,
-                "frailty": carried.frailty_variance,
-                "unfollows": carried.unfollows_per_hour,
+                "lag": learned.lag_hours,
+                "frailty": learned.frailty_variance,
+                "unfollows": learned.unfollows_per_hour,
             }
         return {name: float(np.log(value)) for name, value in first.items()}
 
@@ -159,7 +160,7 @@ class _Search:
         logs: Mapping[str, float],
         before: _State | None = None,
         *,
-        carried: Carried | None = None,
+        learned: Learned | None = None,
     ) -> _State:
         """Rates by generalised least squares, whose weights depend on the rates: a few steps."""
         changes = self._changes(logs["lag"])
@@ -170,11 +171,10 @@ class _Search:
         steps = _GLS_STEPS - 1
         if before is not None:
             rate, net, spread = before.noise.rate, before.net, before.rates.spread
-        elif carried is not None:
-            names = self._problem.generators
-            scale = self._scale
-            rate = np.array([carried.rates.get(name, level / scale) for name in names]) * scale
-            net, spread, steps = carried.net_per_hour, carried.rate_spread, 1
+        elif learned is not None:
+            place = learned.position(self._problem.generators)
+            rate = np.append(learned.rate * self._scale, level)[place]
+            net, spread, steps = learned.net_per_hour, learned.rate_spread, 1
         else:
             steps = _GLS_STEPS
             rate, net = np.full(k, level), self._net_prior[0]
@@ -306,20 +306,11 @@ class _Search:
             unfollows=unfollows * problem.hours,
             organic_per_hour=organic,
             unfollows_per_hour=unfollows,
+            net_per_hour=state.net,
             lag_hours=lag,
             frailty_variance=frailty,
             level=state.rates.level / scale,
             rate_spread=state.rates.spread,
-            carried=Carried(
-                lag_hours=lag,
-                frailty_variance=frailty,
-                unfollows_per_hour=unfollows,
-                net_per_hour=state.net,
-                rates=dict(
-                    zip(problem.generators, (state.rates.rate / scale).tolist(), strict=True)
-                ),
-                rate_spread=state.rates.spread,
-            ),
             errors=named,
             log_likelihood=state.equations.log_scale,
             iterations=steps,

@@ -348,6 +348,40 @@ def _refuse_duplicates(columns: _Exposures, post: IntArray, generator: IntArray)
         )
 
 
+def exposure_kind(exposures: pd.DataFrame, config: AttributionConfig = AttributionConfig()) -> str:
+    """What ``attribute_followers`` would measure these exposures in.
+
+    Raises
+    ------
+    ValueError
+        A column that is wanted has no value, or has something else than numbers.
+    """
+    profile_clicks, platform_follows = (
+        _numbers(exposures, "exposures", name, minimum=0.0, nullable=True)
+        if name in exposures.columns
+        else np.zeros(0)
+        for name in OPTIONAL_COLUMNS
+    )
+    return _kind(profile_clicks, platform_follows, config)
+
+
+def _kind(
+    profile_clicks: FloatArray, platform_follows: FloatArray, config: AttributionConfig
+) -> str:
+    kind: str = config.exposure
+    has_clicks = bool((profile_clicks > 0.0).any())
+    has_platform = bool((platform_follows > 0.0).any())
+    for wanted, present in (("profile_clicks", has_clicks), ("platform_follows", has_platform)):
+        if kind == wanted and not present:
+            raise ValueError(f"exposures: {wanted} is wanted as exposure, but no row has any")
+    if kind == "auto":
+        kind = "profile_clicks" if has_clicks else "impressions"
+        return f"{kind}+platform_follows" if has_platform else kind
+    if kind == "platform_follows":
+        return "profile_clicks+platform_follows" if has_clicks else "impressions+platform_follows"
+    return kind
+
+
 def _choose_exposure(
     columns: Increments, post: IntArray, n_posts: int, config: AttributionConfig
 ) -> tuple[FloatArray, str]:
@@ -359,19 +393,7 @@ def _choose_exposure(
     x·(s + y)/(s + c·x) is the posterior mean under a gamma prior of shape s, and gives back
     c⁻¹·y when y is large. It leaves the account's total exposure unbiased.
     """
-    kind: str = config.exposure
-    has_clicks = bool((columns.profile_clicks > 0.0).any())
-    has_platform = bool((columns.platform_follows > 0.0).any())
-    for wanted, present in (("profile_clicks", has_clicks), ("platform_follows", has_platform)):
-        if kind == wanted and not present:
-            raise ValueError(f"exposures: {wanted} is wanted as exposure, but no row has any")
-    if kind == "auto":
-        kind = "profile_clicks" if has_clicks else "impressions"
-        if has_platform:
-            kind = f"{kind}+platform_follows"
-    elif kind == "platform_follows":
-        kind = "profile_clicks+platform_follows" if has_clicks else "impressions+platform_follows"
-
+    kind = _kind(columns.profile_clicks, columns.platform_follows, config)
     amount = columns.impressions.copy()
     if kind.startswith("profile_clicks"):
         known = np.isfinite(columns.profile_clicks)

@@ -4,13 +4,15 @@ Here: the kernel that turns increments of exposure into expected arrivals in eac
 the estimation of the lag (``fit``).
 """
 
+from typing import Final
+
 import numpy as np
 from scipy import sparse
 
-from genopt_pipeline.core.attribution.frames import FloatArray, Problem
+from genopt_pipeline.core.attribution.frames import FloatArray, IntArray, Problem
 
 #: arrivals later than this many lags are neglected (e⁻⁷, one in a thousand)
-_REACH_LAGS = 7.0
+_REACH_LAGS: Final = 7.0
 
 
 def arrived(age_hours: FloatArray, width_hours: FloatArray, lag_hours: float) -> FloatArray:
@@ -28,6 +30,31 @@ def arrived(age_hours: FloatArray, width_hours: FloatArray, lag_hours: float) ->
     return np.maximum(share, 0.0)
 
 
+def arrival_shares(
+    window_start: FloatArray,
+    window_end: FloatArray,
+    start: FloatArray,
+    end: FloatArray,
+    lag_hours: float,
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Share of the exposure between ``start`` and ``end`` whose follows arrive in each window.
+
+    Entries in order of the exposures (S,), then of the windows (J,) they reach: window, exposure,
+    share.
+    """
+    first = np.searchsorted(window_end, start, side="right")
+    last = np.searchsorted(window_start, end + _REACH_LAGS * lag_hours, side="left")
+    width = int(np.max(last - first, initial=1))
+    windows = first[:, None] + np.arange(width)
+    source, step = np.nonzero(windows < np.minimum(last, len(window_end))[:, None])
+    j = windows[source, step]
+    width_hours = (end - start)[source]
+    share = arrived(window_end[j] - start[source], width_hours, lag_hours) - arrived(
+        window_start[j] - start[source], width_hours, lag_hours
+    )
+    return j, source, share
+
+
 def exposure_matrix(problem: Problem, lag_hours: float) -> sparse.csr_array:
     """Expected arrivals e_pj, in units of exposure: sparse, shape (windows, posts).
 
@@ -40,21 +67,10 @@ def exposure_matrix(problem: Problem, lag_hours: float) -> sparse.csr_array:
     starts, slot = np.unique(problem.increment_start, return_inverse=True)
     ends = np.zeros(len(starts))
     ends[slot] = problem.increment_end
-    first = np.searchsorted(problem.end_hours, starts, side="right")
-    last = np.searchsorted(problem.start_hours, ends + _REACH_LAGS * lag_hours, side="left")
-    width = int(np.max(last - first, initial=1))
-    windows = first[:, None] + np.arange(width)
-    valid = windows < np.minimum(last, n_windows)[:, None]
-    j = np.minimum(windows, n_windows - 1)
-    w = (ends - starts)[:, None]
-    share = arrived(problem.end_hours[j] - starts[:, None], w, lag_hours) - arrived(
-        problem.start_hours[j] - starts[:, None], w, lag_hours
+    window, source, share = arrival_shares(
+        problem.start_hours, problem.end_hours, starts, ends, lag_hours
     )
-    kernel = np.where(valid, share, 0.0)
-    source, step = np.nonzero(valid)
-    to_windows = sparse.csr_array(
-        (kernel[source, step], (windows[source, step], source)), shape=(n_windows, len(starts))
-    )
+    to_windows = sparse.csr_array((share, (window, source)), shape=(n_windows, len(starts)))
     increments = sparse.csr_array(
         (problem.amount, (slot, problem.increment_post)), shape=(len(starts), n_posts)
     )

@@ -12,19 +12,6 @@ from scipy import sparse
 from genopt_pipeline.core.attribution.frames import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What an account's later fits may take from an earlier one: it changes slowly."""
-
-    lag_hours: float
-    frailty_variance: float
-    unfollows_per_hour: float
-    #: b − u an hour, the rates of the generators by name, and the spread of their logs
-    net_per_hour: float
-    rates: Mapping[object, float]
-    rate_spread: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """J windows, P posts, K generators; rates are followers per unit of exposure.
@@ -50,14 +37,14 @@ class Fit:
     unfollows: FloatArray
     organic_per_hour: float
     unfollows_per_hour: float
+    #: b − u
+    net_per_hour: float
     lag_hours: float
     #: φ = 1/a, the variance of the frailty
     frailty_variance: float
     #: λ̄ and τ, the level of the rates and the sd of their logs
     level: float
     rate_spread: float
-    #: for the account's next fits
-    carried: Carried
     #: standard errors: b, u an hour; log lag, log φ; of what was not estimated, none
     errors: Mapping[str, float]
     log_likelihood: float

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from genopt_pipeline.core.attribution.learned import Learned
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
@@ -29,4 +31,6 @@ class Attribution:
     parameters: Mapping[str, Any]
     #: window_start, window_end, delta, expected: jumps, held wholly on the baseline
     quarantined: pd.DataFrame
+    #: for the account's later attributions
+    learned: Learned
     warnings: tuple[str, ...] = field(default=())

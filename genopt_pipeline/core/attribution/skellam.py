@@ -29,10 +29,15 @@ def bessel_ratio(order: FloatArray, z: FloatArray) -> FloatArray:
     contracts errors; a quotient of Bessel functions would be 0/0 for large orders.
     """
     top = order + _STEPS
-    ratio = z / (top + 0.5 + np.hypot(top + 1.0, z))
-    for step in range(_STEPS - 1, -1, -1):
-        ratio = z / (2.0 * (order + step + 1.0) + z * ratio)
-    return np.asarray(ratio)
+    ratio = np.asarray(z / (top + 0.5 + np.hypot(top + 1.0, z)))
+    twice = np.asarray(2.0 * top)
+    for _ in range(_STEPS):
+        # r = z/(2(order + step + 1) + z r), in place: this is most of the EM's time
+        ratio *= z
+        ratio += twice
+        np.divide(z, ratio, out=ratio)
+        twice -= 2.0
+    return ratio
 
 
 def hidden_counts(
