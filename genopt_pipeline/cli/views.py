@@ -24,9 +24,8 @@ def _dashboard(settings: Settings) -> tuple[dict[str, Any], "render.DashboardVie
     from genopt_pipeline.cli import render
     from genopt_pipeline.core import performance as tables
     from genopt_pipeline.defs import evaluation, explain, steps
+    from genopt_pipeline.defs.alerting import current_alerts
     from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.defs.monitor import account_health
-    from genopt_pipeline.store import alerts as alert_store
     from genopt_pipeline.store import performance, quarantine
     from genopt_pipeline.store import weights as weight_store
 
@@ -39,8 +38,8 @@ def _dashboard(settings: Settings) -> tuple[dict[str, Any], "render.DashboardVie
         found, _ = evaluation.newest_appraisal(connection, account, settings, now)
         quarantined = quarantine.count_unresolved(connection, account)
         event = weight_store.recent_events(connection, account, 1)[0]
-        alerts = alert_store.open_alerts(connection, account)
-    health = account_health(pipeline, account)
+    alerts_now = current_alerts(pipeline, account)
+    health, alerts = alerts_now.health, [item.as_dict() for item in alerts_now.open]
     rows = {row["generator_name"]: row for row in steps.records(table)}
     best = tables.performers(table)
     totals = tables.account_totals(table)
@@ -279,7 +278,7 @@ def history(
 def report(as_json: AsJson = False) -> None:
     """Write the HTML report of the account and print where it is."""
     from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.defs.monitor import write_report
+    from genopt_pipeline.defs.reporting import write_report
 
     settings = common.settings()
     path = write_report(make_pipeline(settings), settings.account)

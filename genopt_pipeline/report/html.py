@@ -75,6 +75,8 @@ class ReportData:
         A table of ``performance.summarize``.
     weights
         Live weight of each generator.
+    alerts
+        Those that are open; empty says that none is.
     expected_shares
         Share of the period's posts that each generator should have written; None: the weights.
     lookbacks
@@ -82,8 +84,8 @@ class ReportData:
     history, weights_history, attribution
         What the functions of ``charts`` take. None is "could not be read"; a frame without rows
         is "nothing yet". They are said differently.
-    health, alerts, events
-        The health report, open alerts, latest events (rows of ``optimization_events``).
+    health, events
+        The health report, latest events (rows of ``optimization_events``).
     explanations
         Why each generator has its weight, in words.
     appraisal
@@ -98,13 +100,13 @@ class ReportData:
     estimator: str
     summary: pd.DataFrame
     weights: Mapping[str, float]
+    alerts: Sequence[Alert]
     expected_shares: Mapping[str, float] | None = None
     lookbacks: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     weights_history: pd.DataFrame | None = None
     attribution: pd.DataFrame | None = None
     health: HealthReport | None = None
-    alerts: Sequence[Alert] = ()
     events: Sequence[Mapping[str, Any]] = ()
     explanations: Mapping[str, str] | None = None
     appraisal: Appraisal | None = None

@@ -219,6 +219,24 @@ def test_alerts_that_are_open_are_a_finding_and_good_news_is_none(genopt, settin
     watch.pipeline.engine.dispose()
 
 
+def test_the_report_and_the_dashboard_show_the_alerts_that_are_open(genopt, settings):
+    watch = Watch(settings, None)
+    watch.measure()
+    quiet = genopt("alerts")["alerts"]
+    assert "No alert is open." in report_of(genopt)
+    watch.measure(coach=NOTHING)
+    watch.pipeline.engine.dispose()
+    page = report_of(genopt)
+    assert quiet == []
+    assert "No alert is open." not in page
+    assert "coach is failing" in page
+    assert [row["key"] for row in genopt("dashboard")["alerts"]] == ["failing:coach"]
+
+
+def report_of(genopt):
+    return Path(genopt("report")["report"]).read_text(encoding="utf-8")
+
+
 def test_the_page_on_monitoring_names_every_check_alert_and_finding(genopt):
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     names = {check["name"] for check in genopt("health")["checks"]} | set(findings(genopt))

@@ -1,5 +1,6 @@
 """Monitoring: is the loop healthy, and what has it learned."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,8 @@ from genopt_pipeline.defs import metadata
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.alerting import AlertsNow, current_alerts
 from genopt_pipeline.defs.failures import explained, transient_retries
-from genopt_pipeline.defs.monitor import account_health, failed_runs, write_report
+from genopt_pipeline.defs.monitor import account_health, failed_runs
+from genopt_pipeline.defs.reporting import write_report
 from genopt_pipeline.defs.resources import Pipeline
 
 GROUP = "monitoring"
@@ -122,10 +124,13 @@ def monitoring_assets() -> list[Any]:
     def learning_report(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
+        failed = failed_runs(context.instance, pipeline.now())
+
+        def run(account_id: str) -> Path:
+            return write_report(pipeline, account_id, failed_runs_24h=failed)
+
         with explained():
-            pages = for_each_account(
-                context, pipeline, lambda account_id: write_report(pipeline, account_id)
-            )
+            pages = for_each_account(context, pipeline, run)
         return dg.MaterializeResult(
             metadata={
                 f"{account_id}/report": dg.MetadataValue.path(path)

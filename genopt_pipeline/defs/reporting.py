@@ -1,0 +1,96 @@
+"""The report of an account as one page, from the store through core. Without Dagster."""
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from genopt_pipeline.core import performance
+from genopt_pipeline.defs import evaluation
+from genopt_pipeline.defs.alerting import current_alerts
+from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.report.html import ReportData, render_report
+from genopt_pipeline.store import monitoring
+from genopt_pipeline.store import performance as performance_store
+from genopt_pipeline.store import snapshots as snapshot_store
+from genopt_pipeline.store import weights as weight_store
+
+#: Days that the report's charts go back.
+REPORT_DAYS = 30
+SIMULATED = "these figures come from the sandbox: a simulated account, not a real one"
+
+
+def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None) -> str:
+    """The report of an account as one offline HTML page.
+
+    ``failed_runs_24h`` is None where Dagster's runs are not at hand.
+    """
+    now, settings = pipeline.now(), pipeline.settings
+    since = now - timedelta(days=REPORT_DAYS)
+    alerts = current_alerts(pipeline, account_id, failed_runs_24h=failed_runs_24h)
+    end = snapshot_store.current_window(now)[1]
+    with pipeline.read() as connection:
+        live = weight_store.live_weights(connection, account_id)
+        posts = performance_store.posts_as_of(
+            connection,
+            account_id,
+            at=end,
+            since=end - timedelta(days=2 * REPORT_DAYS),
+            estimator=settings.estimator,
+        ).rename(columns={"post_id": "decision_id"})
+        history = performance_store.read_history(
+            connection, account_id, since=since, until=now, days=settings.window_days
+        )
+        versions = weight_store.weights_history(connection, account_id, since, now)
+        appraisal, snapshot = evaluation.newest_appraisal(connection, account_id, settings, now)
+        data = ReportData(
+            account=account_id,
+            as_of=end,
+            period=f"{settings.window_days} days",
+            estimator=settings.estimator,
+            summary=performance.summarize(
+                posts,
+                list(live.generators),
+                now=end,
+                lookback=timedelta(days=settings.window_days),
+            ),
+            weights=live.by_name,
+            alerts=[item.alert for item in alerts.open],
+            history=history if len(history) else pd.DataFrame({"f_per_1k": []}),
+            weights_history=pd.DataFrame(
+                [
+                    {
+                        "effective_at": max(effective_at, since),
+                        "generator_name": name,
+                        "weight": weight,
+                    }
+                    for effective_at, _, weights in versions
+                    for name, weight in weights.items()
+                ]
+            ),
+            attribution=monitoring.attribution_by_window(connection, account_id, since),
+            health=alerts.health,
+            events=weight_store.recent_events(connection, account_id, limit=20),
+            appraisal=appraisal,
+            explanations=None if snapshot is None else snapshot["proposal"].get("explanations"),
+            notes=(SIMULATED,) if settings.source == "sandbox" else (),
+        )
+    return render_report(data)
+
+
+def write_report(
+    pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None
+) -> Path:
+    """Write the report whole or not at all, and return where it is."""
+    folder = pipeline.settings.home.resolve() / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = report_page(pipeline, account_id, failed_runs_24h=failed_runs_24h)
+    path = folder / f"{account_id}.html"
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=folder, suffix=".part", delete=False
+    ) as file:
+        file.write(page)
+    os.replace(file.name, path)  # noqa: PTH105 - atomic, and the same on every platform
+    return path
