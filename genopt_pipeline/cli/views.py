@@ -191,7 +191,7 @@ def _explain_view(
     reasons = []
     decision = found["decision"]
     if decision is None:
-        reasons.append("no snapshot of weights has been computed yet")
+        reasons.append(found["undecided"])
     else:
         engine = decision["engine"] or {}
         facts |= {

@@ -80,6 +80,9 @@ def explain_generator(
     row = live.generators[name]
     versions = store.generator_versions(connection, account_id, name)
     posts = _posts(connection, account_id, settings, name, now)
+    decision = (
+        None if snapshot is None else _decision(connection, account_id, settings, name, snapshot)
+    )
     shown = {
         "account": account_id,
         "as_of": now,
@@ -97,9 +100,8 @@ def explain_generator(
             if each["generator_name"] == name
         ),
         "lookbacks": lookbacks(connection, account_id, settings, name, now),
-        "decision": None
-        if snapshot is None
-        else _decision(connection, account_id, settings, name, snapshot),
+        "decision": decision,
+        "undecided": _undecided(snapshot) if decision is None else None,
         "appraisal": found.to_dict(),
         "posts_days": POST_DAYS,
         "posts": posts,
@@ -159,12 +161,16 @@ def _decision(
     settings: Settings,
     name: str,
     snapshot: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the newest snapshot says of a generator, and what the shadow would have liked."""
+) -> dict[str, Any] | None:
+    """What the newest snapshot says of a generator, and what the shadow would have liked.
+
+    None for a generator that was registered after its window had ended.
+    """
     proposal, shadow = snapshot["proposal"], snapshot["shadow"] or {}
-    before = evaluation.states_of(
-        weight_store.weights_in_force(connection, account_id, snapshot["window_end"])
-    )[name]
+    in_force = weight_store.weights_in_force(connection, account_id, snapshot["window_end"])
+    before = evaluation.states_of(in_force).get(name)
+    if before is None:
+        return None
     diagnostics = proposal["diagnostics"]
     step = snapshot["inputs"].get("step", settings.aggressiveness)
     cap = snapshot["inputs"].get("cap", settings.max_weight)
@@ -208,6 +214,16 @@ def _decision(
         if shadow
         else None,
     }
+
+
+def _undecided(snapshot: Mapping[str, Any] | None) -> str:
+    """Why there is no decision on a generator."""
+    if snapshot is None:
+        return "no snapshot of weights has been computed yet"
+    return (
+        "no decision on it yet: it was registered after the last window ended "
+        f"({snapshot['window_end']:%Y-%m-%d %H:%M} UTC)"
+    )
 
 
 def _posts(

@@ -253,6 +253,24 @@ def test_explain_tells_what_was_done_by_hand_and_what_was_found(on, own, pipelin
     assert "explorer goes viral" not in out
 
 
+def test_a_generator_registered_after_the_last_window_has_its_weight_and_no_decision_yet(on, own):
+    genopt = on(own)
+    genopt("add-generator", "brandNew", "--reason", "a new voice")
+    found = genopt("explain", "brandNew")
+    assert found["status"] == "testing"
+    assert found["weight"] > 0
+    assert found["decision"] is None
+    assert "registered after the last window ended" in found["undecided"]
+    genopt("disable", "brandNew", "--reason", "not yet")
+    out, err, code = genopt.raw("explain", "brandNew")
+    assert code == 0, err
+    assert_fits(out)
+    assert "no decision on it yet" in out
+    assert "0.0000" in out
+    assert "disabled" in out
+    assert genopt("explain", "coach")["undecided"] is None
+
+
 def test_a_generator_that_nobody_knows_is_one_clear_line(genopt):
     error = genopt("explain", "newsReader", code=1)
     assert error.count("\n") == 1
