@@ -96,7 +96,10 @@ def set_weight(
     reason: Reason,
     as_json: AsJson = False,
 ) -> None:
-    """Give a generator a weight; the unlocked others make room in proportion."""
+    """Give a generator a weight; the unlocked others make room in proportion.
+
+    Unless it is locked, the weight lies between floor and cap.
+    """
     _do("set_weight", reason, as_json, generator=generator, weight=weight)
 
 
@@ -106,7 +109,7 @@ def lock(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
 
 
 def unlock(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
-    """Let the optimization change a generator again."""
+    """Let the optimization change a generator again, between floor and cap."""
     _do("unlock", reason, as_json, generator=generator)
 
 

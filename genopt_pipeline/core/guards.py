@@ -73,6 +73,11 @@ class FeasibleSet:
         return float(1.0 - self.lower[~self.free].sum())
 
 
+def floor_in_force(drawn: int, config: GuardConfig) -> float:
+    """The floor for so many drawn generators: all floors together take at most half."""
+    return 1.0 / (2 * drawn) if drawn * config.floor > 0.5 else config.floor
+
+
 def feasible_set(
     names: Sequence[str],
     weights: Floats,
@@ -98,9 +103,8 @@ def feasible_set(
     if n == 0:
         raise GuardError("no generator is active or testing, so there is none to give weight to")
     warnings: list[str] = []
-    floor = config.floor
-    if n * floor > 0.5:
-        floor = 1.0 / (2 * n)
+    floor = floor_in_force(n, config)
+    if floor < config.floor:
         warnings.append(
             f"floor {config.floor:g} for {n} generators would take {n * config.floor:.0%} of the "
             f"weight; {floor:.4g} is used"

@@ -172,7 +172,7 @@ def _decide(
         return control.set_weight(states, name, command.weight, guards)
     simple: dict[str, Callable[[], States]] = {
         "lock": lambda: control.lock(states, name),
-        "unlock": lambda: control.unlock(states, name),
+        "unlock": lambda: control.unlock(states, name, guards),
         "disable": lambda: control.retire(states, name, "disabled", guards),
         "archive": lambda: control.retire(states, name, "archived", guards),
         "enable": lambda: control.enable(states, name, guards),

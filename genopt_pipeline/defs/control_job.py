@@ -47,8 +47,8 @@ def make_control_job() -> dg.JobDefinition:
     @dg.op(
         name=CONTROL_OP,
         description="Changes weights or states as a person asks, as an event with its reason. The "
-        "others make room; floor, locks and the sum of exactly 1 hold. A command that cannot be "
-        "done writes nothing.",
+        "others make room; floor, cap, locks and the sum of exactly 1 hold. A command that cannot "
+        "be done writes nothing.",
     )
     def change_weights(
         context: dg.OpExecutionContext,
