@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from genopt_pipeline.cli.common import AsJson, CommandError, console
 from genopt_pipeline.cli.data import read_lines
 from genopt_pipeline.core.changes import is_significant
 from genopt_pipeline.core.policies import PolicyName
+from genopt_pipeline.store.snapshots import Publication
 
 if TYPE_CHECKING:
     from genopt_pipeline.core.appraisal import Appraisal
@@ -103,64 +103,79 @@ def optimize(
 ) -> None:
     """Optimize on the data up to the last six-hour boundary and put the weights in force.
 
-    The schedule does this every six hours; a window is published once. --dry-run gives the same
-    proposal and writes nothing. Exits 1 where the weights changed since the window ended: the next
-    cycle starts from them.
+    The schedule does this every six hours; a window is published once. --dry-run writes nothing
+    and shows the same proposal; once the window is published, or overtaken by a change by hand,
+    it shows what the next window would do by the data so far. Exits 1 where the weights changed
+    since the window ended: the next cycle starts from them.
     """
-    from genopt_pipeline.defs import evaluation, steps
+    from genopt_pipeline.defs import cycle
     from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.store import snapshots
-    from genopt_pipeline.store import weights as weight_store
 
     settings = common.settings()
     pipeline = make_pipeline(settings)
-    begun = time.perf_counter()
-    start, end = snapshots.current_window(pipeline.now())
-    publication: snapshots.Publication | None = None
-    with pipeline.read() if dry_run else pipeline.write() as connection:
-        posts = steps.snapshot_posts(connection, settings.account, settings, end)
-        row = steps.snapshot_step(
-            connection, settings.account, settings, start, end, force=force, posts=posts
+    if dry_run:
+        done: cycle.Cycle | Publication = cycle.preview(pipeline, settings.account, force=force)
+    else:
+        done = cycle.publish(
+            pipeline,
+            settings.account,
+            force=force,
+            created_by="genopt optimize" + (" --force" if force else ""),
         )
-        worth = evaluation.appraise(
-            connection, settings.account, settings, end, snapshot=row, posts=posts
-        )
-        live = weight_store.live_weights(connection, settings.account)
-        judged = snapshots.followed(connection, settings.account, row, live).transitions
-        if not dry_run:
-            steps.write_snapshot(connection, settings.account, row, backfilled=False)
-            publication = snapshots.publish_current(
-                connection,
-                settings.account,
-                now=pipeline.now(),
-                created_by="genopt optimize" + (" --force" if force else ""),
-                execution_time_ms=(time.perf_counter() - begun) * 1000,
-            )
+    if isinstance(done, Publication):
+        _nothing(settings.account, done, as_json=as_json)
+        return
+    row, publication = done.row, done.publication
     result = {
         "account": settings.account,
         "dry_run": dry_run,
         "decision": row["decision"],
         "reason": row["reason"],
-        "window_start": start,
-        "window_end": end,
+        "window_start": done.window_start,
+        "window_end": done.window_end,
+        "as_of": done.as_of,
+        "window_before": done.closed,
         "base_version": row["base_version"],
         "weights": row["weights"],
         "changes": row["proposal"]["changes"] if row["decision"] == "proposed" else [],
-        "episodes": [asdict(item) for item in judged] if row["decision"] == "proposed" else [],
+        "episodes": [asdict(item) for item in done.episodes]
+        if row["decision"] == "proposed"
+        else [],
         "explanations": row["proposal"]["explanations"],
         "warnings": row["proposal"]["warnings"],
         "shadow": {"policy": row["shadow"]["policy"], "weights": row["shadow"]["weights"]},
-        "appraisal": worth.to_dict(),
+        "appraisal": done.worth.to_dict(),
         "published": None
         if publication is None
         else {"outcome": publication.outcome, "reason": publication.reason},
     }
+    refused = publication is not None and publication.outcome == "refused"
     if as_json:
         common.emit(result)
-    else:
-        _show(result, worth)
-    if publication is not None and publication.outcome == "refused":
+    elif not refused:
+        _show(result, done.worth)
+    if publication is not None and refused:
         raise CommandError(publication.reason)
+
+
+def _nothing(account: str, found: Publication, *, as_json: bool) -> None:
+    if as_json:
+        common.emit(
+            {
+                "account": account,
+                "dry_run": False,
+                "decision": None,
+                "window_start": found.window_start,
+                "published": {"outcome": found.outcome, "reason": found.reason},
+            }
+        )
+        return
+    console.print(
+        f"{found.outcome}: {found.reason} (version {found.version}); "
+        "`genopt optimize --dry-run` shows what the next one would do",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _show(result: dict[str, Any], worth: "Appraisal") -> None:
@@ -169,7 +184,8 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
     changes = {change["generator"]: change for change in result["changes"]}
     table = Table(
         title=f"{result['window_start']:%Y-%m-%d %H:%M} to {result['window_end']:%H:%M} UTC: "
-        f"{result['decision']}" + (" (dry run)" if result["dry_run"] else "")
+        f"{result['decision']}"
+        + (f" (dry run; data up to {result['as_of']:%H:%M})" if result["dry_run"] else "")
     )
     table.add_column("generator")
     table.add_column("old", justify="right")
@@ -189,6 +205,12 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
             ),
             change.get("reason") or result["explanations"].get(name, ""),
         )
+    if result["window_before"]:
+        console.print(
+            f"{result['window_before']}. Shown is the next window, so far:",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(table)
     for warning in result["warnings"]:
         console.print(f"warning: {warning}", markup=False)
@@ -201,4 +223,4 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
             f"{result['published']['outcome']}: {result['published']['reason']}", markup=False
         )
     console.print()
-    console.print(render.appraisal(worth))
+    console.print(render.appraisal(worth, in_force="in force" if result["dry_run"] else "before"))

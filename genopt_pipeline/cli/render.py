@@ -217,8 +217,11 @@ def _performers(view: DashboardView) -> list[RenderableType]:
     ]
 
 
-def appraisal(found: Appraisal) -> RenderableType:
-    """Return what the weights are worth, by every way of knowing."""
+def appraisal(found: Appraisal, *, in_force: str = "in force") -> RenderableType:
+    """Return what the weights are worth, by every way of knowing.
+
+    in_force: what to call those that were in force when the appraisal was made.
+    """
     table = _table(
         "weights",
         "from posts",
@@ -230,7 +233,7 @@ def appraisal(found: Appraisal) -> RenderableType:
     )
     for worth in found.worths:
         table.add_row(
-            worth.name.replace("_", " "),
+            in_force if worth.name == "in_force" else worth.name,
             rate(worth.off_policy.f_per_1k),
             between(worth.off_policy.low, worth.off_policy.high),
             rate(worth.model.f_per_1k),
@@ -378,7 +381,7 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
     for value in found["values"]:
         gain = value["replayed_over"]["gain"]
         values.add_row(
-            value["name"].replace("_", " "),
+            "in force then" if value["name"] == "in_force" else value["name"],
             rate(value["off_policy"]["f_per_1k"]),
             between(value["off_policy"]["low"], value["off_policy"]["high"]),
             rate(value["model"]["f_per_1k"]),

@@ -349,12 +349,14 @@ def snapshot_step(
     *,
     force: bool = False,
     posts: pd.DataFrame | None = None,
+    in_force_at: datetime | None = None,
 ) -> dict[str, Any]:
     """Compute the snapshot of one window as a row of ``weight_snapshots``; writes nothing.
 
-    posts: those of :func:`snapshot_posts`, if they were read already.
+    posts: those of :func:`snapshot_posts`, if they were read already. in_force_at: when the
+    weights that it starts from were in force; at ``end`` unless given.
     """
-    in_force = weight_store.weights_in_force(connection, account_id, end)
+    in_force = weight_store.weights_in_force(connection, account_id, in_force_at or end)
     states = {
         name: policies.GeneratorState(float(row.weight), row.status, row.locked)  # type: ignore[arg-type]  # the database checks the status
         for name, row in in_force.generators.items()

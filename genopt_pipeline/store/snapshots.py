@@ -101,6 +101,46 @@ def current_window(now: datetime) -> tuple[datetime, datetime]:
     return end - CYCLE, end
 
 
+def published(
+    connection: Connection, account_id: str, window_start: datetime
+) -> Publication | None:
+    """That a window is published already, with the version it became; None if it is not."""
+    done = connection.execute(
+        text("""
+            SELECT weights_version FROM genopt.optimization_events
+             WHERE account_id = :account AND window_start = :start
+               AND event_type = 'weight_update' LIMIT 1
+        """),
+        {"account": account_id, "start": window_start},
+    ).first()
+    if done is None:
+        return None
+    return Publication(
+        "nothing",
+        f"the window {window_start:%F %R} is published already",
+        window_start,
+        done.weights_version,
+    )
+
+
+def closed(connection: Connection, account_id: str, now: datetime) -> str | None:
+    """Why the current window can no longer be published; None while it can."""
+    window_start, window_end = current_window(now)
+    done = published(connection, account_id, window_start)
+    if done is not None:
+        return done.reason
+    live = weight_store.live_weights(connection, account_id).version
+    base = weight_store.weights_in_force(connection, account_id, window_end).version
+    return None if live == base else _overtaken(live, base)
+
+
+def _overtaken(live: int, base: int) -> str:
+    return (
+        f"the weights changed (version {live}) after the snapshot was computed from version "
+        f"{base}; the next cycle starts from the new ones"
+    )
+
+
 def publish_current(
     connection: Connection,
     account_id: str,
@@ -118,15 +158,6 @@ def publish_current(
     """
     lock_account(connection, account_id)
     window_start, window_end = current_window(now)
-    done = connection.execute(
-        text("""
-            SELECT event_type, weights_version FROM genopt.optimization_events
-             WHERE account_id = :account AND window_start = :start
-               AND event_type IN ('weight_update', 'skipped', 'refused')
-             ORDER BY id DESC LIMIT 1
-        """),
-        {"account": account_id, "start": window_start},
-    ).first()
     snapshot = read_snapshot(connection, account_id, window_start)
     if snapshot is None:
         return Publication("nothing", f"there is no snapshot of the window {window_start:%F %R}")
@@ -137,16 +168,13 @@ def publish_current(
             "backfills are never published",
             window_start,
         )
-    if done is not None and done.event_type == "weight_update":
-        return Publication(
-            "nothing",
-            f"the window {window_start:%F %R} is published already",
-            window_start,
-            done.weights_version,
-        )
+    done = published(connection, account_id, window_start)
+    if done is not None:
+        return done
+    told = decided(connection, account_id, window_start)
     facts = _facts(snapshot, window_start, window_end, created_by, execution_time_ms)
     if snapshot["decision"] == "skipped":
-        if done is None:
+        if not told:
             weight_store.record_event(
                 connection,
                 account_id,
@@ -156,11 +184,8 @@ def publish_current(
         return Publication("skipped", snapshot["reason"], window_start)
     live = weight_store.live_weights(connection, account_id)
     if live.version != snapshot["base_version"]:
-        reason = (
-            f"the weights changed (version {live.version}) after the snapshot was computed from "
-            f"version {snapshot['base_version']}; the next cycle starts from the new ones"
-        )
-        if done is None:
+        reason = _overtaken(live.version, snapshot["base_version"])
+        if not told:
             weight_store.record_event(
                 connection,
                 account_id,

@@ -18,10 +18,14 @@ def clock():
 
 
 @pytest.fixture
-def genopt(make_settings, clock, monkeypatch, capsys):
-    settings = make_settings(start=START, policy="exponential")
-    work_through(make_pipeline(settings, clock=clock), START, START + timedelta(days=3))
-    return VirtualCli(settings, monkeypatch, capsys, clock)
+def pipeline(make_settings, clock):
+    return make_pipeline(make_settings(start=START, policy="exponential"), clock=clock)
+
+
+@pytest.fixture
+def genopt(pipeline, clock, monkeypatch, capsys):
+    work_through(pipeline, START, START + timedelta(days=3))
+    return VirtualCli(pipeline.settings, monkeypatch, capsys, clock)
 
 
 def dump(url):
@@ -88,6 +92,53 @@ def test_a_window_is_published_once_and_never_over_a_change_made_by_hand(genopt,
     assert forced["published"]["outcome"] == "published"
     assert forced["weights"]["coach"] < 0.2
     assert genopt("optimize", "--force")["published"]["outcome"] == "nothing"
+
+
+def test_once_the_window_is_decided_a_dry_run_shows_the_next_one_from_the_weights_in_force(
+    genopt, clock, database, pipeline
+):
+    first = genopt("optimize", "--dry-run")
+    assert first["window_before"] is None
+    published = genopt("optimize")["weights"]
+    before = dump(database)
+    following = genopt("optimize", "--dry-run")
+    assert "is published already" in following["window_before"]
+    assert following["window_start"] == first["window_end"]
+    assert following["as_of"] == first["as_of"]  # nothing was collected since
+    assert {c["generator"]: c["old_weight"] for c in following["changes"]}.items() <= (
+        published.items()
+    )
+    assert value(following, "in_force") == value(first, "proposed")
+
+    out, _, code = genopt.raw("optimize")
+    assert code == 0
+    assert out.startswith("nothing: the window 2026-09-03 18:00 is published already (version 2)")
+    assert len(out.splitlines()) == 1
+    assert dump(database) == before
+
+    genopt("set-weight", "coach", "0.2", "--reason", "a hunch")
+    clock.at += timedelta(hours=2)
+    work_through(pipeline, START + timedelta(days=3), START + timedelta(days=3, hours=2))
+    by_hand = genopt("optimize", "--dry-run")
+    assert by_hand["as_of"] > following["as_of"]
+    old = next(c["old_weight"] for c in by_hand["changes"] if c["generator"] == "coach")
+    assert old == 0.2
+    seen = value(genopt("dashboard"), "in_force")
+    assert value(by_hand, "in_force") == pytest.approx(seen, rel=0.1)  # two hours more of data
+
+
+def test_a_dry_run_after_a_change_by_hand_says_that_the_window_is_overtaken(genopt):
+    genopt("set-weight", "coach", "0.2", "--reason", "a hunch")
+    shown = genopt("optimize", "--dry-run")
+    assert "the weights changed (version 2)" in shown["window_before"]
+    assert shown["base_version"] == 2
+    out, _, _ = genopt.raw("optimize", "--dry-run")
+    assert "Shown is the next window" in out
+
+
+def value(shown, weighting):
+    worths = {worth["name"]: worth for worth in shown["appraisal"]["worths"]}
+    return worths[weighting]["model"]["f_per_1k"]
 
 
 def test_the_weights_of_an_earlier_time_are_shown_as_they_were(genopt, clock):
