@@ -41,6 +41,7 @@ _TIER_STYLES: Final = {
 _STATUS_STYLES: Final = {
     "healthy": "green",
     "no_data": "yellow",
+    "unknown": "dim",
     "degraded": "yellow",
     "critical": "bold red",
     "info": "cyan",

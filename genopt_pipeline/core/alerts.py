@@ -29,6 +29,8 @@ Severity = Literal["info", "warning", "critical"]
 
 #: Health checks that are told before they are critical: a budget is near its end, a clock is wrong.
 _TOLD_WHEN_DEGRADED: Final = frozenset({"source"})
+#: Statuses of health checks that say nothing: an alert of theirs neither begins nor ends.
+_NOT_JUDGED: Final = frozenset({"unknown", "no_data"})
 #: Health checks whose failure means old data.
 _STALE_CHECKS: Final = frozenset({"metrics", "followers", "performance", "optimization", "posts"})
 
@@ -185,7 +187,7 @@ def find_alerts(
         unjudged |= {key for key in open_keys if key.startswith(("stale_data:", "health:"))}
     else:
         alerts += _health(health)
-        judged = {check.name for check in health.checks if check.status != "no_data"}
+        judged = {check.name for check in health.checks if check.status not in _NOT_JUDGED}
         unjudged |= {
             key
             for key in open_keys
@@ -333,7 +335,7 @@ def _mismatch(ratio: SampleRatio, config: AlertConfig) -> Iterable[Alert]:
 
 def _health(report: HealthReport) -> Iterable[Alert]:
     for check in report.checks:
-        if check.status in {"healthy", "no_data"}:
+        if check.status == "healthy" or check.status in _NOT_JUDGED:
             continue
         stale = check.name in _STALE_CHECKS
         severity: Severity = "critical" if check.status == "critical" else "warning"

@@ -2,7 +2,8 @@
 
 What belongs here: thresholds and the judgement. What does not: reading the database, and sending
 anything to anyone. ``None`` in the observations means that there is nothing yet; a database that
-could not be read is a different thing and is said so, and a zero is a zero.
+could not be read is a different thing and is said so, and a zero is a zero. What was not looked
+at is ``unknown``, and says nothing for or against the loop.
 """
 
 import math
@@ -12,11 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 HealthStatus = Literal["healthy", "degraded", "critical"]
-CheckStatus = Literal["healthy", "no_data", "degraded", "critical"]
+CheckStatus = Literal["unknown", "healthy", "no_data", "degraded", "critical"]
 
 DATABASE_ACTION: Final = "Start PostgreSQL or correct GENOPT_DATABASE_URL."
 
-_ORDER: Final[tuple[CheckStatus, ...]] = ("healthy", "no_data", "degraded", "critical")
+_ORDER: Final[tuple[CheckStatus, ...]] = ("unknown", "healthy", "no_data", "degraded", "critical")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class HealthObservations:
     ``optimization`` is any decision, including to skip: the loop ran. ``failed_runs_24h`` is None
     where runs cannot be counted. ``source_warnings`` is what the source said in the window that it
     collected last, such as that a budget is near its end; None if no window was collected.
+    ``posts_in_window`` are those that could be measured by now, ``posts_measured`` those that were.
     """
 
     database_error: str | None = None
@@ -90,7 +92,10 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """All checks and the worst of them; a check without data makes the whole degraded."""
+    """All checks and the worst of them; a check without data makes the whole degraded.
+
+    A check whose status is ``unknown`` counts neither way.
+    """
 
     status: HealthStatus
     checks: tuple[HealthCheck, ...]
@@ -99,7 +104,7 @@ class HealthReport:
     @property
     def reasons(self) -> tuple[str, ...]:
         """The reasons of the checks that are not healthy, the worst first."""
-        found = [check for check in self.checks if check.status != "healthy"]
+        found = [check for check in self.checks if check.status not in {"healthy", "unknown"}]
         found.sort(key=lambda check: -_ORDER.index(check.status))
         return tuple(check.reason for check in found)
 
@@ -190,7 +195,8 @@ def check_health(
         _runs(observed.failed_runs_24h, config),
     ]
     worst = max((check.status for check in checks), key=_ORDER.index)
-    return HealthReport("degraded" if worst == "no_data" else worst, tuple(checks), now)
+    verdict: HealthStatus = "critical" if worst == "critical" else "degraded"
+    return HealthReport("healthy" if worst == "healthy" else verdict, tuple(checks), now)
 
 
 def _source(warnings: tuple[str, ...]) -> HealthCheck:
@@ -254,8 +260,8 @@ def _age(
 def _measured(observed: HealthObservations, config: HealthConfig) -> HealthCheck:
     posts, measured = observed.posts_in_window, observed.posts_measured
     if not posts or measured is None:
-        return HealthCheck("coverage", "no_data", "no posts in the window to measure")
-    reason = f"followers are known for {measured} of {posts} posts in the window"
+        return HealthCheck("coverage", "no_data", "no post could be measured yet")
+    reason = f"followers are known for {measured} of {posts} posts that could be measured by now"
     share = measured / posts
     if share >= config.measured_share[0]:
         return HealthCheck("coverage", "healthy", reason)
@@ -279,9 +285,8 @@ def _quarantine(count: int | None, config: HealthConfig) -> HealthCheck:
 
 
 def _runs(failed: int | None, config: HealthConfig) -> HealthCheck:
-    # Where runs cannot be counted (outside Dagster) this says nothing about the loop.
     if failed is None:
-        return HealthCheck("runs", "healthy", "runs were not counted here")
+        return HealthCheck("runs", "unknown", "runs are counted by the asset system_health only")
     reason = f"{failed} failed runs in 24 hours"
     first, second = config.failed_runs_24h
     if failed < first:

@@ -8,13 +8,34 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Row, text
 
+#: A post counts as one that should be measured only after a whole two-hour window with a known
+#: change that it could be credited with, and this long after, for the runs that credit it.
+_A_WINDOW = timedelta(hours=2)
+_RUNS_TAKE = timedelta(minutes=30)
+
 
 def loop_facts(
     connection: Connection, account_id: str, *, now: datetime, window_days: float
 ) -> dict[str, Any]:
-    """Newest observations and counts of the window before ``now``, by the names health uses."""
+    """Newest observations and counts of the window before ``now``, by the names health uses.
+
+    Posts of the window are those that could be measured by now: a follower change is known for
+    the time after them. An account whose followers are not read (imports) has no such changes;
+    there every post counts.
+    """
     row = connection.execute(
         text("""
+            WITH measurable AS (
+                SELECT decision_id FROM genopt.content_metadata
+                 WHERE account_id = :account AND status IN ('posted', 'deleted')
+                   AND posted_at >= :since
+                   AND posted_at < CASE
+                       WHEN EXISTS (SELECT FROM genopt.follower_counts WHERE account_id = :account)
+                       THEN (SELECT max(window_end) FROM genopt.follower_deltas
+                              WHERE account_id = :account AND delta IS NOT NULL
+                                AND window_end <= :credited) - CAST(:a_window AS interval)
+                       ELSE :now END
+            )
             SELECT (SELECT max(observed_at) FROM genopt.outcomes
                      WHERE account_id = :account AND source IS DISTINCT FROM 'export')
                        AS last_metrics_at,
@@ -29,19 +50,22 @@ def loop_facts(
                    (SELECT max(posted_at) FROM genopt.content_metadata
                      WHERE account_id = :account AND status IN ('posted', 'deleted')
                        AND posted_at <= :now) AS last_post_at,
-                   (SELECT count(*) FROM genopt.content_metadata
-                     WHERE account_id = :account AND status IN ('posted', 'deleted')
-                       AND posted_at >= :since AND posted_at < :now) AS posts_in_window,
-                   (SELECT count(*) FROM genopt.content_metadata c
-                      JOIN genopt.outcomes o USING (account_id, decision_id)
-                     WHERE c.account_id = :account AND c.status IN ('posted', 'deleted')
-                       AND c.posted_at >= :since AND c.posted_at < :now
-                       AND o.impressions IS NOT NULL AND o.followers_gained IS NOT NULL)
+                   (SELECT count(*) FROM measurable) AS posts_in_window,
+                   (SELECT count(*) FROM measurable
+                      JOIN genopt.outcomes o ON o.account_id = :account
+                       AND o.decision_id = measurable.decision_id
+                     WHERE o.impressions IS NOT NULL AND o.followers_gained IS NOT NULL)
                        AS posts_measured,
                    (SELECT count(*) FROM genopt.quarantine
                      WHERE account_id = :account AND resolved_at IS NULL) AS quarantined
         """),
-        {"account": account_id, "now": now, "since": now - timedelta(days=window_days)},
+        {
+            "account": account_id,
+            "now": now,
+            "since": now - timedelta(days=window_days),
+            "credited": now - _RUNS_TAKE,
+            "a_window": _A_WINDOW,
+        },
     ).one()
     return dict(row._mapping)  # noqa: SLF001 - the documented way to a mapping
 

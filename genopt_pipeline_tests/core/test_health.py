@@ -101,6 +101,13 @@ def test_quarantine_and_failed_runs_degrade_by_their_number():
     assert status_of(replace(GOOD, failed_runs_24h=10), "runs") == "critical"
 
 
+def test_failed_runs_that_were_not_counted_are_unknown_and_count_neither_way():
+    uncounted = replace(GOOD, failed_runs_24h=None)
+    assert status_of(uncounted, "runs") == "unknown"
+    assert check_health(uncounted, now=NOW).status == "healthy"
+    assert check_health(replace(uncounted, quarantined=1), now=NOW).status == "degraded"
+
+
 times = st.none() | st.timedeltas(timedelta(0), timedelta(days=9)).map(lambda age: NOW - age)
 
 
@@ -119,9 +126,10 @@ def test_the_whole_is_the_worst_of_its_parts_and_every_fault_says_what_to_do(
     report = check_health(observed, now=NOW)
     statuses = {check.status for check in report.checks}
     assert (report.status == "critical") == ("critical" in statuses)
-    assert (report.status == "healthy") == (statuses == {"healthy"})
+    assert (report.status == "healthy") == (statuses <= {"healthy", "unknown"})
     assert all(check.action for check in report.checks if check.status in {"degraded", "critical"})
-    assert len(report.reasons) == sum(check.status != "healthy" for check in report.checks)
+    faults = [check for check in report.checks if check.status not in {"healthy", "unknown"}]
+    assert len(report.reasons) == len(faults)
     assert json.loads(json.dumps(report.as_dict()))["status"] == report.status
 
 

@@ -397,6 +397,16 @@ def test_no_data_zero_and_a_database_error_are_three_things(make_settings, watch
     assert away.worst == "critical"
 
 
+def test_an_alert_about_runs_stays_open_where_runs_are_not_counted(watch):
+    watch.measure()
+    counted = current_alerts(watch.pipeline, "main", failed_runs_24h=12)
+    with watch.pipeline.write() as connection:
+        alert_store.record(connection, "main", counted.findings, now=NOW)
+    uncounted = current_alerts(watch.pipeline, "main")
+    assert [(item.alert.key, item.judged) for item in uncounted.open] == [("health:runs", False)]
+    assert current_alerts(watch.pipeline, "main", failed_runs_24h=0).open == ()
+
+
 def test_an_engine_that_draws_by_its_own_mind_is_a_sample_ratio_mismatch(watch):
     watch.measure()
     with watch.pipeline.write() as connection:
