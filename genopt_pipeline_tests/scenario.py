@@ -14,6 +14,8 @@ from genopt_pipeline.defs.sensors import RANGE_END, RANGE_START
 from genopt_pipeline.store import performance, server
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
+#: Of the thousands of events of a range, none on the console.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Clock:
@@ -57,6 +59,7 @@ class Installation:
             instance=self.instance,
             partition_key=key_of(first) if first is not None and not spread else None,
             tags=tags,
+            run_config=QUIET,
             raise_on_error=False,
         )
 

@@ -234,8 +234,13 @@ def _number(value: Any) -> float | None:
 
 # Performance ---------------------------------------------------------------------------------
 
-#: Look-backs of the performance history, in days; the second is the report's and the gate's.
+#: Look-backs of the performance history, in days.
 LOOKBACK_DAYS = (1.0, 3.0, 7.0, 14.0, 30.0)
+
+
+def look_backs(settings: Settings) -> list[float]:
+    """Days of the look-backs that are stored: the usual ones and the gate's."""
+    return sorted({*LOOKBACK_DAYS, float(settings.window_days)})
 
 
 def performance_step(
@@ -251,12 +256,12 @@ def performance_step(
         account_id,
         at=end,
         # a trend compares the look-back with as much time before it
-        since=end - 2 * timedelta(days=max(LOOKBACK_DAYS)),
+        since=end - 2 * timedelta(days=max(look_backs(settings))),
         estimator=settings.estimator,
     )
     posts = posts.rename(columns={"post_id": "decision_id"})
     report = pd.DataFrame()
-    for days in LOOKBACK_DAYS:
+    for days in look_backs(settings):
         table = performance.summarize(
             posts, list(in_force.generators), now=end, lookback=timedelta(days=days)
         )

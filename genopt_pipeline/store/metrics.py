@@ -242,6 +242,88 @@ def _store_windows(
     )
 
 
+@dataclass(frozen=True)
+class WindowRows:
+    """What is stored of a ten-minute window; times and followers are None where nothing is."""
+
+    readings: int = 0
+    newest_reading: datetime | None = None
+    follower_counts: int = 0
+    newest_count: datetime | None = None
+    followers: int | None = None
+    rejected: int = 0
+
+
+#: A reading may be timed a little outside the window that collected it, by another clock.
+_WINDOW_MARGIN = timedelta(hours=1)
+
+
+def window_rows(
+    connection: Connection, account_id: str, since: datetime, until: datetime
+) -> dict[datetime, WindowRows]:
+    """What is stored of each collected window that starts in ``[since, until)``."""
+    rows = connection.execute(
+        text("""
+            SELECT w.window_start, coalesce(m.readings, 0) AS readings, m.newest_reading,
+                   coalesce(f.follower_counts, 0) AS follower_counts, f.newest_count, f.followers,
+                   w.rejected
+              FROM (SELECT window_start, sum(rejected) AS rejected FROM genopt.collected_windows
+                     WHERE account_id = :account
+                       AND window_start >= :since AND window_start < :until
+                     GROUP BY window_start) w
+              LEFT JOIN (SELECT window_start, count(*) AS readings,
+                                max(observed_at) AS newest_reading
+                           FROM genopt.post_metric_snapshots
+                          WHERE account_id = :account
+                            AND observed_at >= :earliest AND observed_at < :latest
+                            AND window_start >= :since AND window_start < :until
+                          GROUP BY window_start) m USING (window_start)
+              LEFT JOIN (SELECT window_start, count(*) AS follower_counts,
+                                max(observed_at) AS newest_count,
+                                (array_agg(followers_count ORDER BY observed_at DESC))[1]
+                                    AS followers
+                           FROM genopt.follower_counts
+                          WHERE account_id = :account
+                            AND observed_at >= :earliest AND observed_at < :latest
+                            AND window_start >= :since AND window_start < :until
+                          GROUP BY window_start) f USING (window_start)
+        """),
+        {
+            "account": account_id,
+            "since": since,
+            "until": until,
+            "earliest": since - _WINDOW_MARGIN,
+            "latest": until + _WINDOW_MARGIN,
+        },
+    )
+    return {
+        row.window_start: WindowRows(
+            readings=int(row.readings),
+            newest_reading=row.newest_reading,
+            follower_counts=int(row.follower_counts),
+            newest_count=row.newest_count,
+            followers=row.followers,
+            rejected=int(row.rejected),
+        )
+        for row in rows
+    }
+
+
+def newest_reading(connection: Connection, account_id: str, *, before: datetime) -> datetime | None:
+    """Time of the newest counts of a post, collected or imported; None if there are none."""
+    newest: datetime | None = connection.scalar(
+        text("""
+            SELECT greatest(
+                (SELECT max(observed_at) FROM genopt.post_metric_snapshots
+                  WHERE account_id = :account AND observed_at < :before),
+                (SELECT max(exported_at) FROM genopt.post_export_totals
+                  WHERE account_id = :account AND exported_at < :before))
+        """),
+        {"account": account_id, "before": before},
+    )
+    return newest
+
+
 def collected_windows(
     connection: Connection, account_id: str, source: str, since: datetime, until: datetime
 ) -> set[datetime]:

@@ -46,7 +46,7 @@ def test_a_run_shows_its_plan_its_bill_and_what_the_month_will_cost(make_setting
         assert result.success
         told = shown(result)
         posts = len(x.due())
-        assert told["dagster/row_count"] == told["main/posts_read"] == posts
+        assert told["dagster/partition_row_count"] == told["main/posts_read"] == posts
         assert told["main/posts_planned"] == posts
         assert told["main/posts_skipped"] == 0
         assert told["main/budget/posts_billed_today"] == posts

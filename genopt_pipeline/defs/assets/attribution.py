@@ -7,9 +7,9 @@ import dagster as dg
 from genopt_pipeline.defs import checks, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
-from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, key_of, windows
+from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, windows
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.store import schema
+from genopt_pipeline.store import metrics, schema
 
 GROUP = "attribution"
 
@@ -35,25 +35,24 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
-        due = list(windows(window.start, window.end, TWO_HOURS))
+        told = metadata.PerPartition()
 
-        def run(account_id: str) -> list[dict[str, Any]]:
-            rows = []
-            for start, end in due:
+        def run(account_id: str) -> None:
+            for start, end in windows(window.start, window.end, TWO_HOURS):
                 with pipeline.write() as connection:
-                    rows.append(steps.delta_step(connection, account_id, start, end))
-                context.add_asset_metadata(
-                    metadata.known(
-                        {
-                            f"{account_id}/delta": rows[-1]["delta"],
-                            f"{account_id}/followers": rows[-1]["followers_end"],
-                            f"{account_id}/coverage": rows[-1]["coverage"],
-                            f"{account_id}/gap": rows[-1]["gap_reason"],
-                        }
-                    ),
-                    partition_key=key_of(start),
+                    row = steps.delta_step(connection, account_id, start, end)
+                told.add(
+                    start,
+                    rows=1,
+                    data_time=row["observed_to"],
+                    counts={"gaps": row["delta"] is None},
+                    values={
+                        f"{account_id}/delta": row["delta"],
+                        f"{account_id}/followers": row["followers_end"],
+                        f"{account_id}/coverage": metadata.rounded(row["coverage"]),
+                        f"{account_id}/gap": row["gap_reason"],
+                    },
                 )
-            return rows
 
         with explained():
             results = for_each_account(context, pipeline, run)
@@ -63,14 +62,8 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 checks.COVERED,
                 checks.covered(pipeline, results, window.end),
             )
-        rows = [row for each in results.values() for row in each]
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": len(rows),
-                "gaps": sum(row["delta"] is None for row in rows),
-                "data_time": dg.MetadataValue.timestamp(window.end),
-            },
-        )
+        told.tell(context, "follower_deltas")
+        return dg.MaterializeResult()
 
     @dg.asset(
         deps=["follower_deltas", "raw_post_metrics"],
@@ -90,27 +83,30 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
-        due = list(windows(window.start, window.end, TWO_HOURS))
+        told = metadata.PerPartition()
 
-        def run(account_id: str) -> list[dict[str, Any]]:
+        def run(account_id: str) -> None:
             with pipeline.read() as connection:
                 inputs = steps.read_attribution_inputs(
                     connection, account_id, window.start, window.end
                 )
-            seen = []
-            for start, end in due:
+            for start, end in windows(window.start, window.end, TWO_HOURS):
                 with pipeline.write() as connection:
-                    seen.append(steps.attribution_step(connection, account_id, start, end, inputs))
-                context.add_asset_metadata(
-                    metadata.known(
-                        {
-                            f"{account_id}/{name}": seen[-1].get(name)
-                            for name in ("delta", "credited", "baseline", "posts", "gap")
-                        }
-                    ),
-                    partition_key=key_of(start),
+                    seen = steps.attribution_step(connection, account_id, start, end, inputs)
+                    newest = metrics.newest_reading(connection, account_id, before=end)
+                told.add(
+                    start,
+                    rows=seen["posts"],
+                    data_time=None if seen["gap"] else newest,
+                    counts={
+                        "gaps": seen["gap"],
+                        "implausible_jumps": seen.get("quarantined", False),
+                    },
+                    values={
+                        f"{account_id}/{name}": metadata.rounded(seen.get(name))
+                        for name in ("delta", "credited", "baseline", "posts", "gap")
+                    },
                 )
-            return seen
 
         with explained():
             results = for_each_account(context, pipeline, run)
@@ -120,14 +116,7 @@ def attribution_assets(partitions: Partitions) -> list[Any]:
                 checks.CONSERVED,
                 checks.conserved(pipeline, results, window.start, window.end),
             )
-        seen = [item for each in results.values() for item in each]
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": sum(item["posts"] for item in seen),
-                "gaps": sum(item["gap"] for item in seen),
-                "implausible_jumps": sum(bool(item.get("quarantined")) for item in seen),
-                "data_time": dg.MetadataValue.timestamp(window.end),
-            },
-        )
+        told.tell(context, "post_followers")
+        return dg.MaterializeResult()
 
     return [follower_deltas, post_followers]

@@ -1,6 +1,7 @@
 """Ingestion: posts, their metrics, and the account's follower count, as observed."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from genopt_pipeline.defs.collect import Collected, collect_windows
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import TEN_MINUTES, Partitions, key_of, windows
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.store import schema
+from genopt_pipeline.store import metrics, schema
 
 GROUP = "ingestion"
 
@@ -68,8 +69,21 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
             results = for_each_account(
                 context, pipeline, lambda account: collect_windows(pipeline, account, due)
             )
+        readings, counts = metadata.PerPartition(), metadata.PerPartition()
         for account_id, collected in results.items():
-            _describe_windows(context, account_id, collected)
+            _log_problems(context, account_id, collected)
+            with explained(), pipeline.read() as connection:
+                rows = metrics.window_rows(connection, account_id, window.start, window.end)
+            for start, _ in due:
+                _tell_window(account_id, collected, start, rows.get(start), readings, counts)
+            readings.add(  # of today's posts, so of the run's last window only
+                due[-1][0],
+                rows=0,
+                data_time=None,
+                counts={"posts_without_generator": collected.posts_without_generator},
+            )
+        readings.tell(context, "raw_post_metrics")
+        counts.tell(context, "raw_follower_counts")
         with explained():
             checks.report_fresh(
                 context, pipeline, results, "raw_post_metrics", "raw_follower_counts"
@@ -78,19 +92,14 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
         yield dg.MaterializeResult(
             asset_key="raw_post_metrics",
             metadata={
-                "dagster/row_count": sum(item.readings for item in stored),
-                "new_posts": sum(item.posts for item in stored),
-                "posts_without_generator": sum(item.posts_without_generator for item in stored),
-                "quarantined": sum(item.quarantined for item in stored),
-                "data_time": dg.MetadataValue.timestamp(window.end),
+                "run/new_posts": sum(item.posts for item in stored),
+                "run/readings_stored": sum(item.readings for item in stored),
+                "run/quarantined": sum(item.quarantined for item in stored),
             },
         )
         yield dg.MaterializeResult(
             asset_key="raw_follower_counts",
-            metadata={
-                "dagster/row_count": sum(item.follower_counts for item in stored),
-                "data_time": dg.MetadataValue.timestamp(window.end),
-            },
+            metadata={"run/readings_stored": sum(item.follower_counts for item in stored)},
         )
         # what was observed is stored and materialized; the run fails so that somebody looks
         help_needed = [
@@ -104,12 +113,9 @@ def ingestion_assets(partitions: Partitions) -> list[Any]:
     return [content_metadata, collect]
 
 
-def _describe_windows(
-    context: dg.AssetExecutionContext, account_id: str, collected: Collected
-) -> None:
+def _log_problems(context: dg.AssetExecutionContext, account_id: str, collected: Collected) -> None:
     for warning in collected.warnings:
         context.log.warning("account %s: %s", account_id, warning)
-    keys = set(context.partition_keys)
     for start, report in collected.reports.items():
         for problem in report.get("problems", ()):
             context.log.warning(
@@ -119,16 +125,35 @@ def _describe_windows(
                 problem["step"],
                 problem["message"],
             )
-        key = key_of(start)
-        if key in keys:
-            context.add_asset_metadata(
-                {
-                    f"{account_id}/{name}": value
-                    for name, value in {**_plain(report), **plan_metadata(report)}.items()
-                },
-                asset_key="raw_post_metrics",
-                partition_key=key,
-            )
+
+
+def _tell_window(
+    account_id: str,
+    collected: Collected,
+    start: datetime,
+    rows: metrics.WindowRows | None,
+    readings: metadata.PerPartition,
+    counts: metadata.PerPartition,
+) -> None:
+    """What is stored of a window, by whichever run, and what its source reported to this one."""
+    rows = rows or metrics.WindowRows()
+    report = collected.reports.get(start, {})
+    readings.add(
+        start,
+        rows=rows.readings,
+        data_time=rows.newest_reading,
+        counts={"quarantined": rows.rejected},
+        values={
+            f"{account_id}/{name}": metadata.rounded(value)
+            for name, value in {**_plain(report), **plan_metadata(report)}.items()
+        },
+    )
+    counts.add(
+        start,
+        rows=rows.follower_counts,
+        data_time=rows.newest_count,
+        values={f"{account_id}/followers": rows.followers},
+    )
 
 
 def plan_metadata(report: Mapping[str, Any]) -> dict[str, Any]:

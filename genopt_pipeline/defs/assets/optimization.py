@@ -11,7 +11,7 @@ from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.partitions import SIX_HOURS, Partitions, key_of, windows
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.store import schema, snapshots
+from genopt_pipeline.store import metrics, schema, snapshots
 from genopt_pipeline.store import weights as weight_store
 
 GROUP = "optimization"
@@ -48,8 +48,9 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
         settings = pipeline.settings
         backfill = is_backfill(context.run.tags)
 
-        def run(account_id: str) -> list[dict[str, Any]]:
-            rows = []
+        told = metadata.PerPartition()
+
+        def run(account_id: str) -> None:
             for start, end in windows(window.start, window.end, SIX_HOURS):
                 begun = time.perf_counter()
                 with pipeline.write() as connection:
@@ -62,33 +63,29 @@ def optimization_assets(partitions: Partitions) -> list[Any]:
                     worth = evaluation.appraise(
                         connection, account_id, settings, end, snapshot=row, posts=posts
                     )
-                rows.append(row)
-                _describe(context, account_id, row, key_of(start), took_ms)
-                context.add_asset_metadata(
-                    {
+                    newest = metrics.newest_reading(connection, account_id, before=end)
+                told.add(
+                    start,
+                    rows=1,
+                    data_time=newest,
+                    counts={"skipped": row["decision"] == "skipped"},
+                    values={
+                        **_shown(account_id, row),
+                        f"{account_id}/execution_time_ms": round(took_ms, 1),
                         f"{account_id}/worth": metadata.table(
                             evaluation.worth_rows(worth), evaluation.WORTH_COLUMNS
                         ),
                         **{
-                            f"{account_id}/{name}": value
+                            f"{account_id}/{name}": metadata.rounded(value)
                             for name, value in evaluation.worth_numbers(worth).items()
                         },
                     },
-                    partition_key=key_of(start),
                 )
-            return rows
 
         with explained():
-            results = for_each_account(context, pipeline, run)
-        rows = [row for each in results.values() for row in each]
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": len(rows),
-                "skipped": sum(row["decision"] == "skipped" for row in rows),
-                "policy": pipeline.settings.policy,
-                "data_time": dg.MetadataValue.timestamp(window.end),
-            }
-        )
+            for_each_account(context, pipeline, run)
+        told.tell(context, "weight_snapshots")
+        return dg.MaterializeResult(metadata={"policy": settings.policy})
 
     @dg.asset(
         deps=["weight_snapshots"],
@@ -179,36 +176,26 @@ def _time_taken(context: dg.AssetExecutionContext, account_id: str, now: datetim
     return value.value if isinstance(value, dg.FloatMetadataValue) else None
 
 
-def _describe(
-    context: dg.AssetExecutionContext,
-    account_id: str,
-    row: dict[str, Any],
-    key: str,
-    took_ms: float,
-) -> None:
+def _shown(account_id: str, row: dict[str, Any]) -> dict[str, Any]:
     explanations = row["proposal"].get("explanations", {})
     changes = {change["generator"]: change for change in row["proposal"].get("changes", [])}
     shadow = row["shadow"].get("weights", {})
-    context.add_asset_metadata(
-        {
-            f"{account_id}/decision": row["decision"],
-            **metadata.known({f"{account_id}/reason": row["reason"]}),
-            f"{account_id}/posts": row["inputs"]["posts"],
-            f"{account_id}/execution_time_ms": took_ms,
-            f"{account_id}/reasons": metadata.table(
-                [
-                    {
-                        "generator": name,
-                        "old_weight": changes.get(name, {}).get("old_weight", weight),
-                        "new_weight": weight,
-                        "shadow_weight": shadow.get(name),
-                        "reason": changes.get(name, {}).get("reason") or explanations.get(name),
-                    }
-                    for name, weight in row["weights"].items()
-                ],
-                ("generator", "old_weight", "new_weight", "shadow_weight", "reason"),
-            ),
-            **{f"{account_id}/weight/{name}": weight for name, weight in row["weights"].items()},
-        },
-        partition_key=key,
-    )
+    return {
+        f"{account_id}/decision": row["decision"],
+        f"{account_id}/reason": row["reason"],
+        f"{account_id}/posts": row["inputs"]["posts"],
+        f"{account_id}/reasons": metadata.table(
+            [
+                {
+                    "generator": name,
+                    "old_weight": changes.get(name, {}).get("old_weight", weight),
+                    "new_weight": weight,
+                    "shadow_weight": shadow.get(name),
+                    "reason": changes.get(name, {}).get("reason") or explanations.get(name),
+                }
+                for name, weight in row["weights"].items()
+            ],
+            ("generator", "old_weight", "new_weight", "shadow_weight", "reason"),
+        ),
+        **{f"{account_id}/weight/{name}": weight for name, weight in row["weights"].items()},
+    }

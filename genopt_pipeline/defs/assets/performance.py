@@ -8,10 +8,10 @@ import pandas as pd
 from genopt_pipeline.defs import checks, metadata, steps
 from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.failures import explained, transient_retries
-from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, key_of, windows
+from genopt_pipeline.defs.partitions import TWO_HOURS, Partitions, window_of, windows
 from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.store import metrics, schema
 from genopt_pipeline.store import performance as performance_store
-from genopt_pipeline.store import schema
 
 GROUP = "performance"
 REPORT_COLUMNS = (
@@ -63,42 +63,45 @@ def performance_assets(partitions: Partitions) -> list[Any]:
     ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
         settings = pipeline.settings
+        newest_end = window_of(pipeline.now(), TWO_HOURS)[0]
+        told = metadata.PerPartition()
 
-        def run(account_id: str) -> pd.DataFrame:
-            report = pd.DataFrame()
+        def run(account_id: str) -> None:
             for start, end in windows(window.start, window.end, TWO_HOURS):
                 with pipeline.write() as connection:
                     report = steps.performance_step(connection, account_id, settings, end)
-                _describe(context, account_id, report, key_of(start))
+                    newest = metrics.newest_reading(connection, account_id, before=end)
+                told.add(
+                    start,
+                    rows=len(report) * len(steps.look_backs(settings)),
+                    data_time=newest,
+                    values=_shown(account_id, report),
+                )
             with pipeline.write() as connection:
                 performance_store.refresh_life_time(
                     connection, account_id, estimator=settings.estimator
                 )
-            return report
+                life_time = performance_store.life_time_table(connection, account_id)
+            if window.end == newest_end:  # of today, so no other window's
+                told.add(
+                    newest_end - TWO_HOURS,
+                    rows=0,
+                    data_time=None,
+                    values={
+                        f"{account_id}/life_time": metadata.table(life_time, LIFE_TIME_COLUMNS)
+                    },
+                )
 
         with explained():
-            reports = for_each_account(context, pipeline, run)
-            checks.report_fresh(context, pipeline, reports, "generator_f_per_1k")
-        life_time: dict[str, Any] = {}
-        with pipeline.read() as connection:
-            for account_id in reports:
-                rows = performance_store.life_time_table(connection, account_id)
-                life_time[f"{account_id}/life_time"] = metadata.table(rows, LIFE_TIME_COLUMNS)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": sum(len(report) for report in reports.values()),
-                "estimator": settings.estimator,
-                "data_time": dg.MetadataValue.timestamp(window.end),
-                **life_time,
-            },
-        )
+            accounts = for_each_account(context, pipeline, run)
+            checks.report_fresh(context, pipeline, accounts, "generator_f_per_1k")
+        told.tell(context, "generator_f_per_1k")
+        return dg.MaterializeResult(metadata={"estimator": settings.estimator})
 
     return [generator_f_per_1k]
 
 
-def _describe(
-    context: dg.AssetExecutionContext, account_id: str, report: pd.DataFrame, key: str
-) -> None:
+def _shown(account_id: str, report: pd.DataFrame) -> dict[str, Any]:
     rows = steps.records(report.sort_values(["rank", "generator_name"], na_position="last"))
     values = {f"{account_id}/f_per_1k/{row['generator_name']}": row["f_per_1k"] for row in rows}
     measured = [row for row in rows if row["followers_gained"] is not None and row["impressions"]]
@@ -106,11 +109,8 @@ def _describe(
     if impressions:
         followers = sum(row["followers_gained"] for row in measured)
         values[f"{account_id}/f_per_1k"] = 1000.0 * followers / impressions
-    context.add_asset_metadata(
-        {
-            f"{account_id}/table": metadata.table(rows, REPORT_COLUMNS),
-            f"{account_id}/posts": sum(row["posts_count"] for row in rows),
-            **metadata.known(values),
-        },
-        partition_key=key,
-    )
+    return {
+        f"{account_id}/table": metadata.table(rows, REPORT_COLUMNS),
+        f"{account_id}/posts": sum(row["posts_count"] for row in rows),
+        **{name: metadata.rounded(value) for name, value in values.items()},
+    }
