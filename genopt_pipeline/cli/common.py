@@ -24,6 +24,7 @@ from genopt_pipeline.store.engine import (
     describe,
 )
 from genopt_pipeline.store.migrate import SchemaVersionError
+from genopt_pipeline.store.posts import UnknownPostError
 from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError, last_trouble
 from genopt_pipeline.store.weights import (
     StaleVersionError,
@@ -53,6 +54,7 @@ TOLD = (
     StaleVersionError,
     UnknownAccountError,
     UnknownGeneratorError,
+    UnknownPostError,
     InvalidWeightsError,
     ProposalInputError,
     GuardError,

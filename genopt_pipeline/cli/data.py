@@ -1,9 +1,11 @@
 """Commands that bring data in or draw: collect, import, record-post, select, quarantine."""
 
+import getpass
 import json
 import random
 import sys
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,11 +179,27 @@ def _show_import(summary: Any) -> None:
         console.print(f"  … {summary.rows_rejected - len(summary.rejected)} more in quarantine")
 
 
-Arm = Annotated[str, typer.Option("--arm", help="control, variant_a, variant_b or holdout.")]
+class Arm(StrEnum):
+    """The arms of the experiment."""
+
+    control = "control"
+    variant_a = "variant_a"
+    variant_b = "variant_b"
+    holdout = "holdout"
+
+
+class PostStatus(StrEnum):
+    """What may become of a post."""
+
+    draft = "draft"
+    scheduled = "scheduled"
+    posted = "posted"
+    failed = "failed"
+    deleted = "deleted"
 
 
 def select(
-    arm: Arm = "control",
+    arm: Annotated[Arm, typer.Option("--arm", help="The arm to draw in.")] = Arm.control,
     seed: Annotated[int | None, typer.Option(help="Seed of the draw, for tests.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -193,7 +211,7 @@ def select(
     selector = GeneratorSelector(resolve_urls(settings).genopt, account=settings.account)
     try:
         chosen = selector.select(
-            arm,
+            arm.value,
             random.Random(seed) if seed is not None else None,  # noqa: S311 - a draw, no secret
         )
     except (ValueError, LookupError) as error:
@@ -211,25 +229,62 @@ def record_post(
     generator: Annotated[str, typer.Argument(help="Generator that wrote it.")],
     tweet_id: Annotated[str | None, typer.Option(help="X's id of the post.")] = None,
     posted_at: Annotated[str | None, typer.Option(help="ISO time; now unless given.")] = None,
-    status: Annotated[
-        str, typer.Option(help="draft, scheduled, posted, failed or deleted.")
-    ] = "posted",
-    arm: Annotated[str | None, typer.Option(help="Arm it was drawn in.")] = None,
+    status: Annotated[PostStatus, typer.Option(help="What became of it.")] = PostStatus.posted,
+    arm: Annotated[Arm | None, typer.Option(help="Arm it was drawn in.")] = None,
     probability: Annotated[
-        float | None, typer.Option(help="Probability it was drawn with.", min=0.0, max=1.0)
+        float | None, typer.Option(help="Probability it was drawn with.", max=1.0)
     ] = None,
     weights_version: Annotated[
         int | None, typer.Option(help="Version of the weights it was drawn by.")
     ] = None,
     quality_score: Annotated[float | None, typer.Option(help="The engine's score.")] = None,
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct", help="Give a recorded post to another generator; needs --reason."
+        ),
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why it is corrected; kept with the event.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record a post, or what became of it; recording it twice changes nothing."""
-    from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.store import selector
+    """Record a post, or what became of it; recording it twice changes nothing.
 
+    A post that is recorded with another generator is left alone, exit 1. --correct moves it, as
+    an event; its probability is unknown then unless it is given.
+    """
+    from genopt_pipeline.defs.build import make_pipeline
+    from genopt_pipeline.store import performance, posts, selector
+
+    if probability is not None and probability <= 0.0:
+        raise typer.BadParameter(f"{probability:g} is not above 0", param_hint="--probability")
+    if correct != bool(reason and reason.strip()):
+        raise typer.BadParameter("--correct and --reason go together")
     settings = common.settings()
     pipeline = make_pipeline(settings)
+    if correct:
+        with pipeline.write() as connection:
+            name = posts.correct_post(
+                connection,
+                settings.account,
+                decision_id,
+                generator,
+                experiment_arm=None if arm is None else arm.value,
+                selection_probability=probability,
+                weights_version=weights_version,
+                reason=reason or "",
+                created_by=f"genopt record-post --correct ({getpass.getuser()})",
+                now=pipeline.now(),
+            )
+            performance.refresh_life_time(
+                connection, settings.account, estimator=settings.estimator
+            )
+        if as_json:
+            common.emit({"decision_id": decision_id, "generator_name": name})
+        else:
+            console.print(f"{decision_id}: {name} now", markup=False)
+        return
     with pipeline.write() as connection:
         registered = selector.record_post(
             connection,
@@ -238,8 +293,8 @@ def record_post(
             generator,
             tweet_id=tweet_id,
             posted_at=None if posted_at is None else common.time_of(posted_at),
-            status=status,
-            experiment_arm=arm,
+            status=status.value,
+            experiment_arm=None if arm is None else arm.value,
             selection_probability=probability,
             weights_version=weights_version,
             quality_score=quality_score,

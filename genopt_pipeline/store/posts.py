@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from genopt_pipeline.core.observations import ObservedPost, TrackedPost
+from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.engine import lock_account
 
 _UPSERT = text("""
@@ -69,6 +70,97 @@ def upsert_posts(
         return 0
     result = connection.execute(_UPSERT, rows)
     return max(int(result.rowcount), 0)
+
+
+class UnknownPostError(LookupError):
+    """No post has that key."""
+
+
+def correct_post(
+    connection: Connection,
+    account_id: str,
+    decision_id: str,
+    generator: str,
+    *,
+    experiment_arm: str | None = None,
+    selection_probability: float | None = None,
+    weights_version: int | None = None,
+    reason: str,
+    created_by: str,
+    now: datetime,
+) -> str:
+    """Give a recorded post to the generator that wrote it, as an event; returns its name.
+
+    ``record_post`` never moves a post; this is for a person who knows better. The probability of
+    the draw is unknown afterwards unless it is given; arm and version stay unless they are given.
+
+    Raises
+    ------
+    UnknownPostError, UnknownGeneratorError
+        There is no such post, or no such generator.
+    """
+    lock_account(connection, account_id)
+    key = {"account": account_id, "decision": decision_id}
+    before = connection.execute(
+        text("""
+            SELECT generator_name, selection_counted FROM genopt.content_metadata
+             WHERE account_id = :account AND decision_id = :decision FOR UPDATE
+        """),
+        key,
+    ).first()
+    if before is None:
+        raise UnknownPostError(f"account {account_id!r} has no post {decision_id!r}")
+    name: str | None = connection.scalar(
+        text("SELECT genopt.resolve_generator(:account, :generator)"),
+        {"account": account_id, "generator": generator},
+    )
+    if name is None:
+        raise weight_store.UnknownGeneratorError(
+            f"{generator!r} is not a registered generator of account {account_id!r}"
+        )
+    connection.execute(
+        text("""
+            UPDATE genopt.content_metadata
+               SET generator_name = :name,
+                   experiment_arm = coalesce(:arm, experiment_arm),
+                   selection_probability = :probability,
+                   weights_version = coalesce(:version, weights_version)
+             WHERE account_id = :account AND decision_id = :decision
+        """),
+        key
+        | {
+            "name": name,
+            "arm": experiment_arm,
+            "probability": selection_probability,
+            "version": weights_version,
+        },
+    )
+    if before.selection_counted:  # the trigger counts a post once, so for its first generator only
+        connection.execute(
+            text("""
+                UPDATE genopt.generator_weights
+                   SET times_selected = times_selected
+                       + CASE generator_name WHEN :name THEN 1 ELSE -1 END
+                 WHERE account_id = :account AND generator_name IN (:name, :old) AND :name <> :old
+            """),
+            {"account": account_id, "name": name, "old": before.generator_name},
+        )
+    weight_store.record_event(
+        connection,
+        account_id,
+        weight_store.Event(
+            "post_corrected",
+            reason=f"{decision_id}: {before.generator_name or 'no generator'} → {name}: {reason}",
+            created_by=created_by,
+            changes=[
+                {"generator": each, "decision_id": decision_id}
+                for each in dict.fromkeys((before.generator_name, name))
+                if each is not None
+            ],
+        ),
+        effective_at=now,
+    )
+    return name
 
 
 def tracked_posts(

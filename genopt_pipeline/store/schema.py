@@ -574,7 +574,7 @@ optimization_events = Table(
         "event_type IN ('initial_weights', 'weight_update', 'generator_added', "
         "'generator_disabled', 'generator_enabled', 'generator_archived', 'viral_boost', "
         "'viral_ended', 'failure_detected', 'recovered', 'manual_override', 'locked', 'unlocked', "
-        "'rollback', 'skipped', 'refused')",
+        "'rollback', 'skipped', 'refused', 'post_corrected')",
         name="known_event_type",
     ),
     CheckConstraint(

@@ -109,6 +109,8 @@ class GeneratorSelector:
 
         Raises
         ------
+        sqlalchemy.exc.IntegrityError
+            The post is recorded with another generator; trying again does not help.
         sqlalchemy.exc.SQLAlchemyError
             It was not recorded; try again, recording twice changes nothing.
         """
@@ -151,7 +153,16 @@ def record_post(
     generator_confidence: float | None = None,
     quality_score: float | None = None,
 ) -> str | None:
-    """Record a post, or what became of it, in the caller's transaction; see SQL ``record_post``."""
+    """Record a post, or what became of it, in the caller's transaction; see SQL ``record_post``.
+
+    What was recorded of its draw stays: another generator is refused (``correct_post`` is for a
+    person), another arm, probability or version of the weights is not taken.
+
+    Raises
+    ------
+    sqlalchemy.exc.IntegrityError
+        The post is recorded with another generator.
+    """
     value: str | None = connection.scalar(
         text("""
             SELECT genopt.record_post(

@@ -80,6 +80,23 @@ def test_an_unknown_name_is_reported_and_resolved(genopt):
     assert genopt("quarantine")["counts"] == {}
 
 
+@pytest.mark.slow
+def test_a_post_is_moved_only_by_a_correction_with_a_reason(genopt):
+    genopt("record-post", "d1", "coach", "--arm", "control", "--probability", "0.08")
+    error = genopt("record-post", "d1", "storyteller", code=1)
+    assert "is recorded with generator coach, not storyteller" in error
+    assert "record-post --correct" in error
+    assert error.count("\n") == 1
+    genopt("record-post", "d1", "storyteller", "--correct", code=2)
+    because = ("--correct", "--reason", "mixed up")
+    assert genopt("record-post", "d1", "storyteller", *because)["generator_name"] == "storyteller"
+    event = genopt("history", "--limit", "1")[0]
+    assert event["event_type"] == "post_corrected"
+    assert [row["reason"] for row in genopt("explain", "coach")["findings"]] == [event["reason"]]
+    for wrong in (("--arm", "foo"), ("--status", "foo"), ("--probability", "0")):
+        assert wrong[1] in genopt("record-post", "d2", "coach", *wrong, code=2)
+
+
 def test_attribution_of_given_counts_is_conserved(genopt, tmp_path):
     document = {
         "deltas": [

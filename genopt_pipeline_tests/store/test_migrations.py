@@ -53,6 +53,30 @@ def test_upgrade_downgrade_upgrade_gives_the_same_database(new_database):
     assert differences(url) == []
 
 
+def test_each_migration_is_taken_back_with_its_functions(new_database):
+    url = new_database(None)
+    found = {}
+    for revision in ("0003", "0004"):
+        migrate.upgrade(url, revision)
+        found[revision] = functions(url)
+    assert found["0003"] != found["0004"]
+    migrate.downgrade(url, "0003")
+    assert functions(url) == found["0003"]
+
+
+def functions(url):
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        found = connection.scalars(
+            text("""
+                SELECT pg_get_functiondef(oid) FROM pg_proc
+                 WHERE pronamespace = 'genopt'::regnamespace ORDER BY 1
+            """)
+        ).all()
+    engine.dispose()
+    return found
+
+
 def test_migrating_twice_changes_nothing(database):
     assert migrate.upgrade(database) == migrate.head_revision()
     assert differences(database) == []

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from genopt_pipeline.core.names import normalize_name
 from genopt_pipeline.core.observations import CollectedBatch, MetricReading, ObservedPost
 from genopt_pipeline.store import metrics, posts, quarantine
+from genopt_pipeline.store import weights as weight_store
 from genopt_pipeline.store.selector import record_post
 
 AT = datetime(2026, 10, 1, 12, tzinfo=UTC)
@@ -101,6 +103,112 @@ def test_what_an_engine_recorded_is_not_replaced_by_what_a_source_saw(engine):
         )
         row = one(connection, "SELECT * FROM genopt.content_metadata")
     assert (row.decision_id, row.generator_name) == ("d1", "coach")
+
+
+@pytest.mark.parametrize("other", ["storyteller", "somebodyElse"])
+def test_a_recorded_post_is_never_moved_to_another_generator(engine, other):
+    with engine.begin() as connection:
+        record_post(connection, "main", "d1", "coach", posted_at=AT)
+    with (
+        pytest.raises(IntegrityError, match=f"recorded with generator coach, not {other}"),
+        engine.begin() as connection,
+    ):
+        record_post(connection, "main", "d1", other, posted_at=AT)
+    with engine.begin() as connection:
+        assert record_post(connection, "main", "d1", "Coach", posted_at=AT) == "coach"
+        assert record_post(connection, "main", "d1", None, status="deleted") == "coach"
+        assert one(connection, "SELECT * FROM genopt.content_metadata").status == "deleted"
+        assert quarantine.unresolved(connection, "main") == []
+
+
+def test_a_claimed_post_is_refused_where_draft_discovery_and_claim_disagree(engine):
+    found = ObservedPost(tweet_id="77", posted_at=AT, generator_name="explorer")
+    with engine.begin() as connection:
+        record_post(connection, "main", "d1", "coach", status="draft")
+        posts.upsert_posts(connection, "main", [found], source="import")
+    for claimed in ("coach", "explorer", None):
+        with (
+            pytest.raises(IntegrityError, match=r"d1 .* is recorded with generator explorer"),
+            engine.begin() as connection,
+        ):
+            record_post(connection, "main", "d1", claimed, tweet_id="77", posted_at=AT)
+    with engine.begin() as connection:
+        assert record_post(connection, "main", "d2", "explorer", tweet_id="77") == "explorer"
+
+
+def test_recording_a_post_twice_keeps_the_draw_that_was_recorded_first(engine):
+    with engine.begin() as connection:
+        record_post(connection, "main", "d1", "coach", status="draft", experiment_arm="variant_a")
+        for probability in (0.25, 0.5):
+            record_post(
+                connection,
+                "main",
+                "d1",
+                "coach",
+                posted_at=AT,
+                experiment_arm="control",
+                selection_probability=probability,
+                weights_version=3 if probability == 0.25 else 4,
+            )
+        row = one(connection, "SELECT * FROM genopt.content_metadata")
+    assert (row.experiment_arm, row.selection_probability, row.weights_version) == (
+        "variant_a",
+        0.25,
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"experiment_arm": "foo"}, "unknown arm 'foo'; the arms are control"),
+        ({"status": "foo"}, "unknown status 'foo'; a post is draft"),
+    ],
+)
+def test_an_unknown_arm_or_status_is_refused_with_those_that_are_known(engine, values, said):
+    with pytest.raises(DBAPIError, match=said), engine.begin() as connection:
+        record_post(connection, "main", "d1", "coach", posted_at=AT, **values)
+
+
+def correct(connection, key, name, **values):
+    return posts.correct_post(
+        connection, "main", key, name, reason="mixed up", created_by="me", now=AT, **values
+    )
+
+
+def test_a_person_corrects_a_post_as_an_event_and_its_probability_is_unknown_then(engine):
+    with engine.begin() as connection:
+        record_post(
+            connection,
+            "main",
+            "d1",
+            "coach",
+            posted_at=AT,
+            experiment_arm="control",
+            selection_probability=0.08,
+            weights_version=1,
+        )
+        assert correct(connection, "d1", "Story Teller") == "storyteller"
+        row = one(connection, "SELECT * FROM genopt.content_metadata")
+        assert (row.generator_name, row.experiment_arm, row.selection_probability) == (
+            "storyteller",
+            "control",
+            None,
+        )
+        assert generator(connection, "coach").times_selected == 0
+        assert generator(connection, "storyteller").times_selected == 1
+        event = weight_store.recent_events(connection, "main", 1)[0]
+        assert (event["event_type"], event["created_by"]) == ("post_corrected", "me")
+        assert event["reason"] == "d1: coach → storyteller: mixed up"
+        assert event["weights_version"] is None
+        correct(connection, "d1", "storyteller", selection_probability=0.12)
+        row = one(connection, "SELECT * FROM genopt.content_metadata")
+        assert row.selection_probability == 0.12
+        assert generator(connection, "storyteller").times_selected == 1
+        with pytest.raises(posts.UnknownPostError, match="no post 'd2'"):
+            correct(connection, "d2", "coach")
+        with pytest.raises(weight_store.UnknownGeneratorError, match="'nobody'"):
+            correct(connection, "d1", "nobody")
 
 
 def test_a_deleted_post_stays_deleted(engine):
