@@ -22,9 +22,9 @@ from rich.text import Text
 from genopt_pipeline.core.appraisal import Appraisal
 from genopt_pipeline.core.evaluation import Uplift
 from genopt_pipeline.core.health import HealthReport
+from genopt_pipeline.report.markdown import UNKNOWN, between, rate
 from genopt_pipeline.report.sparkline import sparkline
 
-UNKNOWN: Final = "–"
 _BLANK: Final = Text("")
 #: Values of a sparkline in the table of generators.
 SPARKLINE: Final = 9
@@ -138,16 +138,6 @@ def number(value: Any, form: str = ".3g") -> str:
     except TypeError:  # pandas.NA has no float
         known = False
     return format(value, form) if known else UNKNOWN
-
-
-def rate(value: Any) -> str:
-    """Return an F/1K in at most six characters: two decimals, more below 0.1, fewer above 1000."""
-    if number(value) == UNKNOWN:
-        return UNKNOWN
-    size = abs(float(value))
-    if size == 0 or 0.0995 <= size < 999.995:
-        return f"{value:.2f}"
-    return f"{value:.4f}" if 0.00095 <= size < 0.0995 else f"{value:.0e}"
 
 
 def dashboard(view: DashboardView) -> RenderableType:
@@ -287,11 +277,6 @@ def _draw_line(found: Appraisal) -> Text:
         )
     said = "too few posts" if ratio.p_value is None else f"p {ratio.p_value:.2g}"
     return Text(f"draw against weights: {said}, {ratio.posts:,d} posts")
-
-
-def between(low: Any, high: Any) -> str:
-    """An interval of rates, or an en dash."""
-    return UNKNOWN if number(low) == UNKNOWN else f"{rate(low)}…{rate(high)}"
 
 
 def simulation(
@@ -654,16 +639,13 @@ def _generator_table(lines: Sequence[GeneratorLine]) -> Table:
     for line in _in_order(lines):
         mark = ("L" if line.locked else "") + _STATUS_MARKS.get(line.status, "")
         name = plain(line.generator_name).plain
-        interval = UNKNOWN
-        if number(line.f_per_1k_low) != UNKNOWN:
-            interval = f"{rate(line.f_per_1k_low)}…{rate(line.f_per_1k_high)}"
         table.add_row(
             number(line.rank, "d"),
             Text.assemble((f"{mark} ", "yellow") if mark else "", name),
             number(line.weight, ".4f"),
             number(line.posts_count, "d"),
             rate(line.f_per_1k),
-            interval,
+            between(line.f_per_1k_low, line.f_per_1k_high),
             Text(line.tier or UNKNOWN, _TIER_STYLES.get(line.tier or "", "")),
             _TREND_MARKS.get(line.trend or "", "?" if line.trend else UNKNOWN),
             sparkline(line.history, SPARKLINE),

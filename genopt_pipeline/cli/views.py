@@ -8,6 +8,7 @@ import typer
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, console
+from genopt_pipeline.report.markdown import UNKNOWN, between, rate
 from genopt_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _explain_view(
     state = found["status"] + (", locked" if found["locked"] else "")
     facts: dict[str, Any] = {
         "weight": f"{found['weight']:.4f} (version {found['weights_version']}), {state}",
-        "also spelled": ", ".join(found["aliases"]) or render.UNKNOWN,
+        "also spelled": ", ".join(found["aliases"]) or UNKNOWN,
     }
     if found["simulated"]:
         facts["note"] = render.SIMULATED_ACCOUNT
@@ -184,7 +185,7 @@ def _explain_view(
     facts["life-time"] = (
         f"{ever['total_posts']:,d} posts, {render.number(ever['total_impressions'], ',d')} impr., "
         f"{render.number(ever['total_followers_gained'], ',.1f')} followers, F/1K "
-        f"{render.rate(ever['avg_f_per_1k'])}"
+        f"{rate(ever['avg_f_per_1k'])}"
     )
     if ever["notes"]:
         facts["note of the last change"] = ever["notes"]
@@ -203,8 +204,8 @@ def _explain_view(
             "decided by": _GUARDS[decision["guard"]].format(**decision["guard_settings"]),
             "P(best)": render.number(engine.get("p_best"), ".3f"),
             "P(rate changed)": render.number(engine.get("p_change"), ".2f"),
-            "F/1K, shrunk": f"{render.rate(engine.get('f_per_1k'))} (90 % "
-            f"{render.between(engine.get('f_per_1k_low'), engine.get('f_per_1k_high'))}), "
+            "F/1K, shrunk": f"{rate(engine.get('f_per_1k'))} (90 % "
+            f"{between(engine.get('f_per_1k_low'), engine.get('f_per_1k_high'))}), "
             f"{render.number(engine.get('posts'), 'd')} posts",
         }
         reasons.append(f"{decision['policy']}: {decision['explanation']}")

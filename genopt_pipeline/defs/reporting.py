@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from genopt_pipeline.core import performance
-from genopt_pipeline.defs import evaluation
+from genopt_pipeline.defs import evaluation, explain
 from genopt_pipeline.defs.alerting import current_alerts
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.report.html import ReportData, render_report
 from genopt_pipeline.store import monitoring
-from genopt_pipeline.store import performance as performance_store
-from genopt_pipeline.store import snapshots as snapshot_store
 from genopt_pipeline.store import weights as weight_store
 
-#: Days that the report's charts go back.
-REPORT_DAYS = 30
 SIMULATED = "these figures come from the sandbox: a simulated account, not a real one"
 
 
@@ -28,36 +23,27 @@ def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | N
     ``failed_runs_24h`` is None where Dagster's runs are not at hand.
     """
     now, settings = pipeline.now(), pipeline.settings
-    since = now - timedelta(days=REPORT_DAYS)
+    since = now - timedelta(days=explain.HISTORY_DAYS)
     alerts = current_alerts(pipeline, account_id, failed_runs_24h=failed_runs_24h)
-    end = snapshot_store.current_window(now)[1]
     with pipeline.read() as connection:
         live = weight_store.live_weights(connection, account_id)
-        posts = performance_store.posts_as_of(
-            connection,
-            account_id,
-            at=end,
-            since=end - timedelta(days=2 * REPORT_DAYS),
-            estimator=settings.estimator,
-        ).rename(columns={"post_id": "decision_id"})
-        history = performance_store.read_history(
-            connection, account_id, since=since, until=now, days=settings.window_days
+        # as the dashboard has it: of one time, and from the posts where there is no history
+        table, history, period, as_of = explain.newest_figures(
+            connection, account_id, settings, now
         )
         versions = weight_store.weights_history(connection, account_id, since, now)
         appraisal, snapshot = evaluation.newest_appraisal(connection, account_id, settings, now)
         data = ReportData(
             account=account_id,
-            as_of=end,
-            period=f"{settings.window_days} days",
+            as_of=as_of,
+            period=period,
             estimator=settings.estimator,
-            summary=performance.summarize(
-                posts,
-                list(live.generators),
-                now=end,
-                lookback=timedelta(days=settings.window_days),
-            ),
+            summary=table,
             weights=live.by_name,
             alerts=[item.alert for item in alerts.open],
+            draws=evaluation.draw_check(
+                connection, account_id, as_of, days=float(settings.window_days)
+            ),
             history=history if len(history) else pd.DataFrame({"f_per_1k": []}),
             weights_history=pd.DataFrame(
                 [
@@ -66,7 +52,11 @@ def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | N
                         "generator_name": name,
                         "weight": weight,
                     }
-                    for effective_at, _, weights in versions
+                    # the last ones hold until now
+                    for effective_at, weights in (
+                        *((at, weights) for at, _, weights in versions),
+                        (now, live.by_name),
+                    )
                     for name, weight in weights.items()
                 ]
             ),

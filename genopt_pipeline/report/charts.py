@@ -7,7 +7,6 @@ without rows give a figure that says so.
 
 import itertools
 import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -101,6 +100,7 @@ def f_per_1k_over_time(history: pd.DataFrame) -> go.Figure:
     top = 1.6 * float(known["f_per_1k"].max())
     bottom = min(0.0, 1.6 * float(known["f_per_1k"].min()))
     figure.update_yaxes(range=[bottom, top if top > bottom else 1.0])
+    _make_room(figure, known["period_end"])
     left_out = len(order) - len(names)
     return _styled(
         figure,
@@ -140,47 +140,44 @@ def weights_over_time(weights: pd.DataFrame) -> go.Figure:
         )
     figure.update_yaxes(range=[0, 1], tickformat=".0%", title="probability of being drawn")
     figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
+    _make_room(figure, weights["effective_at"])
     return _styled(figure, "Weights in force", height=420)
 
 
-def share_of_posts(summary: pd.DataFrame, weights: Mapping[str, float]) -> go.Figure:
-    """Return each generator's share of the posts beside its weight.
+def posts_against_weights(draws: pd.DataFrame) -> go.Figure:
+    """Return the posts of each generator beside those that its weights called for.
 
     Parameters
     ----------
-    summary
-        generator_name, posts_count.
-    weights
-        What the posts should be shared by: the live weights, or the mean probability with which
-        each generator was drawn over the same posts.
+    draws
+        generator_name, posts, expected: posts whose draw is known, and the sum over them of the
+        probability that the generator had when each was drawn. Not the weights of now: those were
+        in force for none of these posts.
     """
-    total = int(summary["posts_count"].sum())
-    if not total:
-        return _empty("Posts against weights", "no posts in the period")
-    shares = dict(
-        zip(summary["generator_name"], (summary["posts_count"] / total).tolist(), strict=True)
-    )
-    names = sorted(shares.keys() | weights.keys(), key=lambda n: (-weights.get(n, 0.0), n))
-    labels = [_text(name) for name in names]
+    if draws.empty:
+        return _empty(
+            "Posts against weights", "of no post in the period is it known how it was drawn"
+        )
+    labels = [_text(name) for name in draws["generator_name"]]
     figure = go.Figure(
         [
             go.Bar(
                 x=labels,
-                y=[shares.get(n) for n in names],
-                name=f"share of {total:,} posts",
+                y=draws["posts"].tolist(),
+                name="posts",
                 marker_color=LINE_COLOURS[0],
             ),
             go.Bar(
                 x=labels,
-                y=[weights.get(n) for n in names],
-                name="weight",
+                y=draws["expected"].tolist(),
+                name="called for by the weights when they were drawn",
                 marker_color=LINE_COLOURS[7],
             ),
         ]
     )
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero", tickformat=",.0f", title="posts")
     figure.update_layout(barmode="group", hovermode="x unified")
-    return _styled(figure, "Share of posts against weight", height=380)
+    return _styled(figure, "Posts against the weights that drew them", height=380)
 
 
 def attribution_over_time(windows: pd.DataFrame) -> go.Figure:
@@ -213,6 +210,7 @@ def attribution_over_time(windows: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(barmode="relative", hovermode="x unified")
     figure.update_yaxes(title="followers a window")
+    _make_room(figure, windows["window_start"])
     return _styled(figure, "Where followers came from", height=360)
 
 
@@ -309,6 +307,16 @@ def _empty(title: str, reason: str) -> go.Figure:
 def _text(value: object) -> str:
     """Plotly reads a little HTML in labels; a name has none."""
     return str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _make_room(figure: go.Figure, column: "pd.Series[Any]") -> None:
+    """Give a single time a day around it; plotly's axis would be fractions of a millisecond."""
+    times = pd.to_datetime(column, utc=True)
+    if times.nunique() == 1:
+        room = pd.Timedelta(hours=12)
+        figure.update_xaxes(
+            range=[(times.iloc[0] - room).isoformat(), (times.iloc[0] + room).isoformat()]
+        )
 
 
 def _times(column: "pd.Series[Any]") -> list[str]:

@@ -23,11 +23,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from genopt_pipeline.core.alerts import Alert
-from genopt_pipeline.core.appraisal import Appraisal
+from genopt_pipeline.core.appraisal import Appraisal, DrawCheck
 from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.core.performance import account_totals
 from genopt_pipeline.report import charts
-from genopt_pipeline.report.markdown import UNKNOWN, format_cell
+from genopt_pipeline.report.markdown import UNKNOWN, between, format_cell, rate
 
 #: Rows of a chart's table; a longer one ends with the number left out, never silently.
 MOST_ROWS: Final = 400
@@ -61,6 +61,10 @@ _PERFORMANCE_COLUMNS: Final = {
     "viral_posts": "Viral",
     "failed_posts": "Failed",
 }
+#: Columns of numbers that are formatted before the table is made.
+_NUMBERS_IN_WORDS: Final = frozenset(
+    {"weight", "interval", "f_per_1k", "engagement_rate", "followers_gained"}
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ class ReportData:
         Live weight of each generator.
     alerts
         Those that are open; empty says that none is.
-    expected_shares
-        Share of the period's posts that each generator should have written; None: the weights.
+    draws
+        Posts of the period whose draw is known, and how many the weights then in force called for;
+        None: not known of any.
     lookbacks
         A table of ``performance.summarize_lookbacks``; None: not shown.
     history, weights_history, attribution
@@ -101,7 +106,7 @@ class ReportData:
     summary: pd.DataFrame
     weights: Mapping[str, float]
     alerts: Sequence[Alert]
-    expected_shares: Mapping[str, float] | None = None
+    draws: DrawCheck | None = None
     lookbacks: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     weights_history: pd.DataFrame | None = None
@@ -148,16 +153,18 @@ def page(title: str, heading: str, parts: Sequence[str]) -> str:
 
 
 def _as_of(data: ReportData) -> str:
+    now = data.as_of if data.health is None else data.health.checked_at
     return (
-        f'<p class="muted">Figures of {data.as_of:%Y-%m-%d %H:%M} UTC over '
-        f"{_escape(data.period)}; followers {_escape(data.estimator)}.</p>"
+        f'<p class="muted">Figures of {data.as_of:%Y-%m-%d %H:%M} UTC, {_escape(data.period)}; '
+        f"followers {_escape(data.estimator)}. Weights, health and alerts are those of "
+        f"{now:%Y-%m-%d %H:%M} UTC.</p>"
     )
 
 
 def _totals(data: ReportData) -> str:
     totals = account_totals(data.summary)
     figures = {
-        "F/1K": _number(totals.f_per_1k),
+        "F/1K": rate(totals.f_per_1k),
         "Followers gained": _number(totals.followers_gained, ",.1f"),
         "Impressions": _number(totals.impressions, ",d"),
         "Posts": f"{totals.posts_count:,d}",
@@ -201,8 +208,11 @@ def _alerts(data: ReportData) -> str:
 def _performance(data: ReportData) -> str:
     summary = data.summary.assign(
         weight=[_number(data.weights.get(name), ".4f") for name in data.summary["generator_name"]],
+        f_per_1k=[rate(value) for value in data.summary["f_per_1k"]],
+        engagement_rate=[_number(value, ".2%") for value in data.summary["engagement_rate"]],
+        followers_gained=[_number(value, ",.1f") for value in data.summary["followers_gained"]],
         interval=[
-            f"{_number(low)} … {_number(high)}" if pd.notna(low) else UNKNOWN
+            between(low, high)
             for low, high in zip(
                 data.summary["f_per_1k_low"], data.summary["f_per_1k_high"], strict=True
             )
@@ -213,27 +223,24 @@ def _performance(data: ReportData) -> str:
     explained = (
         "<p>F/1K is followers gained per 1000 impressions, a ratio of sums over the measured "
         "posts. Its interval allows for how uneven posts are. A dash is not known; a zero is "
-        "zero.</p>"
+        "zero. A question mark: not enough data for a trend.</p>"
     )
     return _section(
         "Generators",
-        explained + _frame_table(f"Over {data.period}", summary, _PERFORMANCE_COLUMNS),
+        explained + _frame_table(f"Figures, {data.period}", summary, _PERFORMANCE_COLUMNS),
     )
 
 
 def _charts(data: ReportData) -> list[str]:
-    shares = data.weights if data.expected_shares is None else data.expected_shares
-    posts = data.summary[["generator_name", "posts_count"]].assign(
-        weight=data.summary["generator_name"].map(shares).astype("float64")
-    )
+    draws = pd.DataFrame(_draws(data.draws), columns=["generator_name", "posts", "expected"])
     return [
         _chart("F/1K over time", "f-per-1k", data.history, charts.f_per_1k_over_time),
         _chart("Weights over time", "weights", data.weights_history, charts.weights_over_time),
         _chart(
             "Posts against weights",
             "shares",
-            posts,
-            lambda _: charts.share_of_posts(data.summary, shares),
+            draws,
+            charts.posts_against_weights,
         ),
         _chart(
             "Where followers came from",
@@ -242,6 +249,16 @@ def _charts(data: ReportData) -> list[str]:
             charts.attribution_over_time,
         ),
     ]
+
+
+def _draws(draws: DrawCheck | None) -> list[tuple[str, int, float]]:
+    if draws is None:
+        return []
+    names = sorted(
+        draws.observed.keys() | draws.expected.keys(),
+        key=lambda name: (-draws.expected.get(name, 0.0), name),
+    )
+    return [(name, draws.observed.get(name, 0), draws.expected.get(name, 0.0)) for name in names]
 
 
 def _lookbacks(data: ReportData) -> str:
@@ -258,7 +275,7 @@ def _lookbacks(data: ReportData) -> str:
         for label in labels:
             trend = str(rows.loc[label, "trend"])
             mark = "" if trend in {"stable", "not_enough_data"} else f" {_badge(trend)}"
-            cells.append(f'<td class="n">{_number(rows.loc[label, "f_per_1k"])}{mark}</td>')
+            cells.append(f'<td class="n">{rate(rows.loc[label, "f_per_1k"])}{mark}</td>')
         body.append(cells)
     table = _table("F/1K of each look-back", ["Generator", *labels], body, numeric=set(labels))
     note = (
@@ -296,12 +313,12 @@ def _appraisal(data: ReportData) -> str:
             *(
                 f'<td class="n">{cell}</td>'
                 for cell in (
-                    _number(worth.off_policy.f_per_1k),
-                    _between(worth.off_policy.low, worth.off_policy.high),
-                    _number(worth.model.f_per_1k),
-                    _between(worth.model.low, worth.model.high),
+                    rate(worth.off_policy.f_per_1k),
+                    between(worth.off_policy.low, worth.off_policy.high),
+                    rate(worth.model.f_per_1k),
+                    between(worth.model.low, worth.model.high),
                     _number(worth.over_default.gain, "+z.0%"),
-                    _between(worth.over_default.low, worth.over_default.high, "+z.0%"),
+                    _gains(worth.over_default.low, worth.over_default.high),
                 )
             ),
         ]
@@ -325,7 +342,7 @@ def _proofs(found: Appraisal) -> str:
     said = (
         f"no holdout of measured posts ({holdout.holdout_posts} posts)"
         if holdout.gain is None
-        else f"{holdout.gain:+z.0%} (90 % {_between(holdout.low, holdout.high, '+.0%')}) from "
+        else f"{holdout.gain:+z.0%} (90 % {_gains(holdout.low, holdout.high)}) from "
         f"{holdout.posts:,d} posts against {holdout.holdout_posts:,d} held out"
     )
     draw = "too few posts to test" if ratio.p_value is None else f"p = {ratio.p_value:.3g}"
@@ -334,13 +351,13 @@ def _proofs(found: Appraisal) -> str:
     lines = [f"Learned weights over the holdout: {said}.", f"Check of the draw: {draw}."]
     prices = {k: v for k, v in (found.prices or {}).items() if v is not None}
     if prices:
-        kinds = [f"{k} {_number(prices[k])}" for k in ("floor", "cap", "locks", "step")]
+        kinds = [f"{k} {rate(prices[k])}" for k in ("floor", "cap", "locks", "step")]
         lines.append(f"What the guards cost in F/1K: {', '.join(kinds)}.")
     return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _between(low: float | None, high: float | None, form: str = ".3g") -> str:
-    return UNKNOWN if low is None or high is None else f"{low:{form}} … {high:{form}}"
+def _gains(low: float | None, high: float | None) -> str:
+    return UNKNOWN if low is None or high is None else f"{low:+z.0%}…{high:+z.0%}"
 
 
 def _events(data: ReportData) -> str:
@@ -401,7 +418,7 @@ def _frame_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, str]) 
     numeric = {
         heading
         for name, heading in columns.items()
-        if pd.api.types.is_numeric_dtype(frame[name]) or name in {"weight", "interval"}
+        if pd.api.types.is_numeric_dtype(frame[name]) or name in _NUMBERS_IN_WORDS
     }
     shown = frame.tail(MOST_ROWS)
     rows = []
@@ -410,7 +427,9 @@ def _frame_table(caption: str, frame: pd.DataFrame, columns: Mapping[str, str]) 
         for (name, heading), value in zip(columns.items(), values, strict=True):
             if name == "generator_name":
                 cells.append(f'<th scope="row">{_escape(value)}</th>')
-            elif name in {"tier", "relative_tier", "trend"} and isinstance(value, str):
+            elif name == "trend" and isinstance(value, str):
+                cells.append(f"<td>{_trend(value)}</td>")
+            elif name in {"tier", "relative_tier"} and isinstance(value, str):
                 cells.append(f"<td>{_badge(value)}</td>")
             else:
                 kind = ' class="n"' if heading in numeric else ""
@@ -450,6 +469,10 @@ def _section(heading: str, inner: str) -> str:
 
 def _badge(value: str) -> str:
     return f'<span class="badge {_escape(value)}">{_escape(value.replace("_", " "))}</span>'
+
+
+def _trend(value: str) -> str:
+    return "?" if value == "not_enough_data" else _badge(value)
 
 
 def _cell(value: Any) -> str:

@@ -38,6 +38,26 @@ def format_cell(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
+def rate(value: Any) -> str:
+    """Return an F/1K in at most six characters: two decimals, more below 0.1, fewer above 1000."""
+    if value is None or pd.isna(value) or not math.isfinite(value):
+        return UNKNOWN
+    size = abs(float(value))
+    if size == 0 or 0.0995 <= size < 999.995:
+        return f"{value:.2f}"
+    return f"{value:.4f}" if 0.00095 <= size < 0.0995 else f"{value:.0e}"
+
+
+def between(low: Any, high: Any) -> str:
+    """Return an interval of rates, or a dash; an upper end that is a dash bounds nothing."""
+    lower, upper = rate(low), rate(high)
+    if lower == UNKNOWN:
+        return UNKNOWN
+    if low < 0.005 and upper != UNKNOWN and high >= 0.1:
+        lower = "0.00"  # beside such an upper end the size of the lower one says nothing
+    return f"{lower}…{upper}"
+
+
 def markdown_table(
     frame: pd.DataFrame, columns: Sequence[str] | Mapping[str, str] | None = None
 ) -> str:

@@ -396,6 +396,13 @@ def test_a_new_generator_gets_a_fair_chance_under_thompson():
     assert facts.weights["new"] >= 0.02
 
 
+def test_without_any_evidence_the_reason_says_that_it_is_the_prior_alone():
+    nothing = posts_of([1] * 12).head(0)
+    reasons = propose_weights(nothing, DEFAULT_WEIGHTS, now=NOW).explanations.values()
+    assert all("the prior alone" in reason for reason in reasons)
+    assert not any("other generators" in reason for reason in reasons)
+
+
 def test_both_policies_are_computed_and_the_configured_one_is_published():
     posts = posts_of([6] * 12, rates=np.linspace(0.5, 4, 12))
     for policy in BOTH:

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -42,6 +44,7 @@ def genopt(make_settings):
         environment = {
             **os.environ,
             "GENOPT_DATABASE_URL": settings.database_url.get_secret_value(),
+            "GENOPT_HOME": str(settings.home),
             "GENOPT_SOURCE": "exports",
             "GENOPT_ACCOUNT": account,
         }
@@ -105,6 +108,27 @@ def test_real_posts_give_the_f_per_1k_table_with_the_totals_of_the_file(genopt, 
         assert row["total_followers_gained"] == mine.fol.sum()
         assert row["avg_f_per_1k"] == pytest.approx(1000 * mine.fol.sum() / mine.imp.sum())
     assert sum(row["total_posts"] for row in table) == len(posts)
+
+
+def test_the_report_and_the_dashboard_show_the_same_figures_of_imported_posts(genopt, tmp_path):
+    posts = pd.read_csv(DATA / "real_posts_numeric.csv", dtype={"post_id": str})
+    export, labels = tmp_path / "export.csv", tmp_path / "labels.csv"
+    write_export(posts, export, min(POST_DIALECTS))
+    kinds = posts.apply(post_type, axis=1)
+    labels.write_text(
+        "decision_id,generator_name\n"
+        + "".join(f"x:{key},{kind}\n" for key, kind in zip(posts.post_id, kinds, strict=True))
+    )
+    answer(genopt("import", export, "--labels", labels, "--new-account", "--json", account="real"))
+    shown = answer(genopt("dashboard", "--json", account="real"))
+    page = Path(answer(genopt("report", "--json", account="real"))["report"]).read_text("utf-8")
+    assert shown["period"] == "life-time"
+    assert f"<dd>{len(posts):,d}</dd>" in page
+    assert f"<dd>{posts.imp.sum():,d}</dd>" in page
+    assert "UTC, life-time;" in page
+    assert "how it was drawn" in page
+    times = re.findall(r'"x":(\[[^]]*\])', page.split('data-target="weights"')[1])
+    assert len(set(json.loads(times[0]))) == 2
 
 
 def test_the_ui_shows_the_table_of_real_posts_beside_other_accounts(make_settings, tmp_path):

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from genopt_pipeline.core.alerts import Alert
+from genopt_pipeline.core.appraisal import DrawCheck
+from genopt_pipeline.core.evaluation import SampleRatio
 from genopt_pipeline.core.health import HealthObservations, check_health
 from genopt_pipeline.core.performance import summarize, summarize_lookbacks
 from genopt_pipeline.report.html import ReportData
@@ -43,6 +45,12 @@ def report_data(names=("coach", "explorer", "idle"), **changes):
         "estimator": "attributed",
         "summary": tables[-1],
         "weights": weights,
+        "draws": DrawCheck(
+            SampleRatio(1.2, 2, 0.5, 84, ()),
+            {names[0]: 50, names[1]: 34},
+            {names[0]: 45.5, names[1]: 30.25, names[2]: 8.25},
+            0,
+        ),
         "lookbacks": summarize_lookbacks(posts, names, now=NOW),
         "history": pd.concat(tables, ignore_index=True)[
             ["period_end", "generator_name", "f_per_1k", "f_per_1k_low", "f_per_1k_high"]

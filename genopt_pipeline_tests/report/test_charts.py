@@ -51,10 +51,28 @@ def test_the_weights_of_each_time_stack_up_to_one():
         assert sum(values) == pytest.approx(1)
 
 
-def test_shares_of_posts_sum_to_one_beside_the_weights():
-    posts, weights = charts.share_of_posts(DATA.summary, DATA.weights).data
-    assert sum(posts.y) == pytest.approx(1)
-    assert dict(zip(weights.x, weights.y, strict=True)) == DATA.weights
+DRAWS = pd.DataFrame(
+    {"generator_name": ["<b>x</b>", "idle"], "posts": [9, 0], "expected": [7.5, 1.5]}
+)
+
+
+def test_posts_stand_beside_those_that_the_weights_of_their_time_called_for():
+    posts, expected = charts.posts_against_weights(DRAWS).data
+    assert list(posts.y) == [9, 0]
+    assert list(expected.y) == [7.5, 1.5]
+
+
+def test_a_single_time_has_a_day_around_it_and_not_a_part_of_a_millisecond():
+    for draw, frame, column in (
+        (charts.f_per_1k_over_time, DATA.history, "period_end"),
+        (charts.weights_over_time, DATA.weights_history, "effective_at"),
+        (charts.attribution_over_time, DATA.attribution, "window_start"),
+    ):
+        at = frame[column].max()
+        first, last = draw(frame[frame[column] == at]).layout.xaxis.range
+        assert pd.Timestamp(first) < at < pd.Timestamp(last)
+        assert pd.Timestamp(last) - pd.Timestamp(first) == pd.Timedelta(days=1)
+        assert draw(frame).layout.xaxis.range is None
 
 
 def test_posts_and_baseline_add_up_to_the_change_of_the_account():
@@ -68,7 +86,7 @@ def test_posts_and_baseline_add_up_to_the_change_of_the_account():
         (charts.f_per_1k_over_time, DATA.history),
         (charts.weights_over_time, DATA.weights_history),
         (charts.attribution_over_time, DATA.attribution),
-        (lambda frame: charts.share_of_posts(frame, DATA.weights), DATA.summary),
+        (charts.posts_against_weights, DRAWS),
     ],
 )
 def test_a_frame_without_rows_gives_a_figure_that_says_so(draw, frame):
@@ -82,7 +100,7 @@ def test_a_name_is_text_in_every_label():
     for figure in (
         charts.f_per_1k_over_time(hostile.history),
         charts.weights_over_time(hostile.weights_history),
-        charts.share_of_posts(hostile.summary, hostile.weights),
+        charts.posts_against_weights(DRAWS),
     ):
         assert "<b>" not in figure.to_json().replace("\\u003c", "<")
 

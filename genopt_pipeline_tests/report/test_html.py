@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from genopt_pipeline.report.html import render_report
+from genopt_pipeline.report.markdown import UNKNOWN, between, rate
 from genopt_pipeline_tests.report.report_data import report_data
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -139,6 +140,23 @@ def test_not_readable_and_nothing_yet_are_said_differently():
     assert "No decision has been made yet." in empty.text
     blocks = [json.loads(text) for attrs, text in empty.scripts if "type" in attrs]
     assert "no generator has measured posts yet" in json.dumps(blocks)
+
+
+def test_of_posts_whose_draw_is_not_known_nothing_is_compared():
+    page = Page(render_report(replace(DATA, draws=None)))
+    blocks = [json.loads(text) for attrs, text in page.scripts if "type" in attrs]
+    assert "of no post in the period is it known how it was drawn" in json.dumps(blocks)
+
+
+def test_rates_have_the_decimals_of_the_dashboard():
+    rates = {rate(value) for value in DATA.summary["f_per_1k"]}
+    cells = set(PAGE.texts)
+    assert rates - {UNKNOWN}
+    assert rates <= cells
+    assert {
+        between(*ends)
+        for ends in zip(DATA.summary.f_per_1k_low, DATA.summary.f_per_1k_high, strict=True)
+    } <= cells
 
 
 def test_the_same_data_give_the_same_page():

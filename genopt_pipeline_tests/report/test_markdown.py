@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genopt_pipeline.report.markdown import escape_markdown, markdown_table
+from genopt_pipeline.report.markdown import UNKNOWN, between, escape_markdown, markdown_table
 from genopt_pipeline.report.sparkline import sparkline
 
 
@@ -52,3 +52,10 @@ def test_unknown_is_a_dash_zero_is_zero_and_columns_are_chosen_and_named():
 def test_a_sparkline_stands_in_a_cell_as_it_is():
     bars = sparkline([1.0, None, 3.0])
     assert f"| {bars} |" in markdown_table(pd.DataFrame({"over time": [bars]}))
+
+
+def test_an_interval_of_rates_has_no_digits_that_say_nothing():
+    assert between(2e-6, 32.891) == "0.00…32.89"
+    assert between(0.0004, 0.004) == "4e-04…0.0040"
+    assert between(0.25, None) == f"0.25…{UNKNOWN}"
+    assert between(None, 2.0) == between(math.nan, 2.0) == UNKNOWN

@@ -198,7 +198,13 @@ def _target(
         for k in range(len(names))
     ]
     reasons = tuple(
-        _reason(fact, failing=bool(failing[k]), p_failing=float(fails[k]), config=config)
+        _reason(
+            fact,
+            failing=bool(failing[k]),
+            p_failing=float(fails[k]),
+            evidence=evidence,
+            config=config,
+        )
         if drawn[k]
         else "not drawn"
         for k, fact in enumerate(facts)
@@ -273,7 +279,12 @@ def _digits(value: Any) -> float | None:
 
 
 def _reason(
-    fact: dict[str, Any], *, failing: bool, p_failing: float, config: ThompsonConfig
+    fact: dict[str, Any],
+    *,
+    failing: bool,
+    p_failing: float,
+    evidence: bool,
+    config: ThompsonConfig,
 ) -> str:
     posts = fact["posts"]
     said = (
@@ -286,6 +297,8 @@ def _reason(
             f"failing: below {config.failing_share:.0%} of the account's rate with probability "
             f"{p_failing:.2f}; {said}"
         )
+    elif not evidence:
+        said = f"nothing is measured of any generator, so this is the prior alone: {said}"
     elif posts == 0:
         said = f"new: {said}, so the account's other generators are all that is known"
     if fact["p_change"] > _CHANGE_WORTH_SAYING:
