@@ -25,6 +25,7 @@ from genopt_pipeline.store.engine import (
 )
 from genopt_pipeline.store.migrate import SchemaVersionError
 from genopt_pipeline.store.posts import UnknownPostError
+from genopt_pipeline.store.quarantine import NotInQuarantineError
 from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError, last_trouble
 from genopt_pipeline.store.weights import (
     StaleVersionError,
@@ -55,6 +56,7 @@ TOLD = (
     UnknownAccountError,
     UnknownGeneratorError,
     UnknownPostError,
+    NotInQuarantineError,
     InvalidWeightsError,
     ProposalInputError,
     GuardError,

@@ -321,18 +321,60 @@ def quarantine(
             metavar="NAME GENERATOR",
         ),
     ] = None,
+    resolve_record: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="ID",
+            help="Mark this record as dealt with, such as a row whose corrected file was "
+            "imported; needs --reason. May be given again.",
+        ),
+    ] = None,
+    resolve_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Mark all records of this file as dealt with; needs --reason."
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why they are dealt with; kept with the records.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Records to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Records that could not be used, with the reason; resolves unknown generator names."""
+    """Records that could not be used, with the reason; marks those that were dealt with."""
     from genopt_pipeline.core.names import suggest
     from genopt_pipeline.defs.build import make_pipeline
     from genopt_pipeline.store import performance, posts
     from genopt_pipeline.store import quarantine as store
     from genopt_pipeline.store import weights as weight_store
 
+    wanted = sum(item is not None for item in (resolve, resolve_record or None, resolve_file))
+    if wanted > 1:
+        raise typer.BadParameter("give one of --resolve, --resolve-record and --resolve-file")
+    settled = bool(resolve_record) or resolve_file is not None
+    if settled and not (reason or "").strip():
+        raise typer.BadParameter("say with --reason how they were dealt with")
+    if reason is not None and not settled:
+        raise typer.BadParameter("--reason goes with --resolve-record or --resolve-file")
     settings = common.settings()
     pipeline = make_pipeline(settings)
+    if settled:
+        account, why, now = settings.account, str(reason).strip(), pipeline.now()
+        with pipeline.write() as connection:
+            done = (
+                store.resolve_records(connection, account, resolve_record, reason=why, now=now)
+                if resolve_record
+                else store.resolve_source(
+                    connection, account, str(resolve_file), reason=why, now=now
+                )
+            )
+            left = sum(store.count_unresolved(connection, account).values())
+        if as_json:
+            common.emit({"resolved": done, "unresolved": left, "reason": why})
+        else:
+            console.print(f"{done} records are dealt with; {left} are open")
+        return
     if resolve is not None:
         raw_name, generator = resolve
         with pipeline.write() as connection:
@@ -367,8 +409,8 @@ def quarantine(
     for record in records:
         hint = ", ".join(record.get("suggestions", ()))
         console.print(
-            f"{record['kind']}: {record['source']}, {record['place']}: {record['reason']}"
-            + (f" (did you mean {hint}?)" if hint else ""),
+            f"{record['id']}  {record['kind']}: {record['source']}, {record['place']}: "
+            f"{record['reason']}" + (f" (did you mean {hint}?)" if hint else ""),
             markup=False,
         )
     console.print(", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing in quarantine")

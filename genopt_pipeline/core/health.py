@@ -280,7 +280,8 @@ def _quarantine(count: int | None, config: HealthConfig) -> HealthCheck:
         "quarantine",
         "degraded",
         f"{count} unresolved records in quarantine",
-        "See `genopt quarantine`; give each unknown name to a generator with its --resolve.",
+        "See `genopt quarantine`: --resolve gives an unknown name to a generator, --resolve-record "
+        "and --resolve-file close what was dealt with.",
     )
 
 

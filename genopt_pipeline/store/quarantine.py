@@ -106,6 +106,69 @@ def count_unresolved(connection: Connection, account_id: str) -> dict[str, int]:
     return {kind: int(count) for kind, count in rows}
 
 
+class NotInQuarantineError(ValueError):
+    """There is no open record of this id or file."""
+
+
+def resolve_records(
+    connection: Connection, account_id: str, ids: Collection[int], *, reason: str, now: datetime
+) -> int:
+    """Mark open records as dealt with, all or none; returns how many.
+
+    They stay, with the reason; the same record delivered again does not open them again.
+
+    Raises
+    ------
+    NotInQuarantineError
+        An id is not that of an open record of the account.
+    """
+    table = schema.quarantine
+    done = set(
+        connection.scalars(
+            table.update()
+            .where(
+                table.c.account_id == account_id,
+                table.c.id.in_(ids),
+                table.c.resolved_at.is_(None),
+            )
+            .values(resolved_at=now, resolution=reason)
+            .returning(table.c.id)
+        )
+    )
+    missing = sorted(set(ids) - done)
+    if missing:
+        raise NotInQuarantineError(
+            f"account {account_id!r} has no open record {', '.join(map(str, missing))}; "
+            "nothing was resolved"
+        )
+    return len(done)
+
+
+def resolve_source(
+    connection: Connection, account_id: str, source: str, *, reason: str, now: datetime
+) -> int:
+    """Mark all open records of a file (or another source) as dealt with; returns how many.
+
+    Raises
+    ------
+    NotInQuarantineError
+        It has none.
+    """
+    table = schema.quarantine
+    of_account = (table.c.account_id == account_id, table.c.resolved_at.is_(None))
+    done = connection.execute(
+        table.update()
+        .where(*of_account, table.c.source == source)
+        .values(resolved_at=now, resolution=reason)
+    )
+    if not done.rowcount:
+        known = connection.scalars(select(table.c.source).where(*of_account).distinct())
+        raise NotInQuarantineError(
+            f"{source!r} has no open record; these have: {', '.join(sorted(known)) or 'none'}"
+        )
+    return int(done.rowcount)
+
+
 def resolve_name(
     connection: Connection, account_id: str, raw_name: str, generator: str, *, now: datetime
 ) -> int:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from genopt_pipeline_tests.conftest import DATA
+
 
 @pytest.fixture
 def genopt(make_settings):
@@ -95,6 +97,31 @@ def test_a_post_is_moved_only_by_a_correction_with_a_reason(genopt):
     assert [row["reason"] for row in genopt("explain", "coach")["findings"]] == [event["reason"]]
     for wrong in (("--arm", "foo"), ("--status", "foo"), ("--probability", "0")):
         assert wrong[1] in genopt("record-post", "d2", "coach", *wrong, code=2)
+
+
+@pytest.mark.slow
+def test_rows_and_files_in_quarantine_are_closed_with_a_reason_and_stay_closed(genopt, tmp_path):
+    lines = (DATA / "content_export_2025_en.csv").read_text("utf-8-sig").splitlines(keepends=True)
+    for name, bad in (("a.csv", ["not,a,row\n"]), ("b.csv", ["no,row\n", "nor,this,one\n"])):
+        (tmp_path / name).write_text("".join([lines[0], *bad, *lines[1:]]))
+        genopt("import", tmp_path / name)
+    told = genopt("quarantine")
+    assert told["counts"] == {"export_row": 3}
+    [record] = [item for item in told["records"] if item["source"] == "a.csv"]
+
+    assert "--reason" in genopt("quarantine", "--resolve-record", record["id"], code=2)
+    why = ("--reason", "corrected and imported again")
+    refused = genopt(
+        "quarantine", "--resolve-record", record["id"], "--resolve-record", 99999, *why, code=1
+    )
+    assert "no open record 99999" in refused
+    assert genopt("quarantine")["counts"] == {"export_row": 3}
+    assert genopt("quarantine", "--resolve-record", record["id"], *why)["unresolved"] == 2
+    assert "b.csv" in genopt("quarantine", "--resolve-file", "a.csv", *why, code=1)
+    assert genopt("quarantine", "--resolve-file", "b.csv", *why)["resolved"] == 2
+    assert genopt("dashboard")["quarantine"] == {}
+    genopt("import", tmp_path / "b.csv")
+    assert genopt("quarantine")["counts"] == {}
 
 
 def test_attribution_of_given_counts_is_conserved(genopt, tmp_path):
