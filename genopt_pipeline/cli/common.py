@@ -26,7 +26,12 @@ from genopt_pipeline.store.engine import (
 from genopt_pipeline.store.migrate import SchemaVersionError
 from genopt_pipeline.store.posts import UnknownPostError
 from genopt_pipeline.store.quarantine import NotInQuarantineError
-from genopt_pipeline.store.server import DatabaseUrlError, EmbeddedServerError, last_trouble
+from genopt_pipeline.store.server import (
+    DatabaseUrlError,
+    EmbeddedServerError,
+    NoInstallationError,
+    last_trouble,
+)
 from genopt_pipeline.store.weights import (
     StaleVersionError,
     UnknownAccountError,
@@ -52,6 +57,7 @@ TOLD = (
     SchemaVersionError,
     DatabaseUrlError,
     EmbeddedServerError,
+    NoInstallationError,
     StaleVersionError,
     UnknownAccountError,
     UnknownGeneratorError,

@@ -103,9 +103,11 @@ def import_(
     Good rows are kept; bad ones are quarantined with file, row, column and reason. Each file goes
     in whole or not at all, and importing it again changes nothing.
     """
+    from genopt_pipeline.cli.server import prepare_databases
     from genopt_pipeline.defs import importing
     from genopt_pipeline.defs.build import make_pipeline
     from genopt_pipeline.sources.exports import read_labels
+    from genopt_pipeline.store import server
 
     settings = common.settings()
     at = None if exported_at is None else common.time_of(exported_at, "--exported-at")
@@ -114,6 +116,8 @@ def import_(
     if new_account:
         if known is None:
             raise CommandError("--new-account needs --labels, which name the generators")
+        if not server.is_installed(settings):
+            prepare_databases(settings)
         importing.register_from_labels(pipeline, settings.account, known)
     summaries: list[importing.ImportSummary] = []
     failures: list[str] = []

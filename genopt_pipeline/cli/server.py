@@ -54,12 +54,17 @@ def dagster_home() -> Path:
     return home
 
 
-def prepare(settings: Settings) -> dict[str, Any]:
-    """Create and migrate the databases and register the account; returns what was done."""
-    urls = server.resolve_urls(settings)
+def prepare_databases(settings: Settings) -> tuple[server.DatabaseUrls, bool, str]:
+    """Create and migrate the databases; their addresses, whether ours is new, and its revision."""
+    urls = server.resolve_urls(settings, create=True)
     created = migrations.create_database(urls.genopt)
     migrations.create_database(urls.dagster)
-    revision = migrations.upgrade(urls.genopt)
+    return urls, created, migrations.upgrade(urls.genopt)
+
+
+def prepare(settings: Settings) -> dict[str, Any]:
+    """Create and migrate the databases and register the account; returns what was done."""
+    urls, created, revision = prepare_databases(settings)
     engine = open_engine(urls.genopt)
     try:
         with engine.begin() as connection:

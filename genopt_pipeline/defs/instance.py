@@ -89,7 +89,8 @@ class GenoptStorage(DagsterPostgresStorage):
         config_value: Any,  # noqa: ARG003 - the signature is Dagster's
     ) -> "GenoptStorage":
         """Start the embedded server if needed, create the database if missing, and connect."""
-        url = resolve_urls(load_settings()).dagster
+        # `dagster dev` is a beginning, too
+        url = resolve_urls(load_settings(), create=True).dagster
         create_database(url)
         storage = cls(postgres_url=storage_url(url), inst_data=inst_data)
         storage._event_log_storage = BatchingEventLogStorage(

@@ -74,9 +74,9 @@ def write_report(
     pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None
 ) -> Path:
     """Write the report whole or not at all, and return where it is."""
+    page = report_page(pipeline, account_id, failed_runs_24h=failed_runs_24h)
     folder = pipeline.settings.home.resolve() / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    page = report_page(pipeline, account_id, failed_runs_24h=failed_runs_24h)
     path = folder / f"{account_id}.html"
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=folder, suffix=".part", delete=False

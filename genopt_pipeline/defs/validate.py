@@ -34,6 +34,7 @@ from genopt_pipeline.store.server import (
     DatabaseUrlError,
     DatabaseUrls,
     EmbeddedServerError,
+    NoInstallationError,
     data_directory,
     resolve_urls,
 )
@@ -144,6 +145,9 @@ def _urls(pipeline: Pipeline) -> tuple[DatabaseUrls | None, Finding]:
         if "does not exist" in str(error):
             action = "Run `genopt migrate`, which creates the database, or correct the address"
         return None, Finding("database", "error", str(error), f"{action}.")
+    except NoInstallationError as error:
+        where, _, action = str(error).partition("; ")
+        return None, Finding("database", "error", where, f"{action[0].upper()}{action[1:]}.")
     except (DatabaseUrlError, EmbeddedServerError) as error:
         return None, Finding("database", "error", str(error), "Correct the address or the folder.")
     kind = "embedded" if pipeline.settings.database_url is None else "your"

@@ -23,6 +23,10 @@ class EmbeddedServerError(RuntimeError):
     """The embedded server cannot be started or stopped."""
 
 
+class NoInstallationError(RuntimeError):
+    """There is no embedded server in the data folder, and a reader does not make one."""
+
+
 @dataclass(frozen=True)
 class DatabaseUrls:
     """Addresses of the two databases; ``str()`` of a URL hides its password."""
@@ -110,14 +114,31 @@ def last_trouble(home: Path) -> str | None:
     return told[-1].split("] ", 1)[-1] if told else None
 
 
-def resolve_urls(settings: Settings) -> DatabaseUrls:
+def is_installed(settings: Settings) -> bool:
+    """Whether the embedded server has been made, or the settings name a server."""
+    return (
+        settings.database_url is not None
+        or (data_directory(settings.home) / "PG_VERSION").is_file()
+    )
+
+
+def resolve_urls(settings: Settings, *, create: bool = False) -> DatabaseUrls:
     """Addresses of both databases, starting the embedded server if the settings name none.
+
+    create: make the embedded server if there is none yet.
 
     Raises
     ------
-    DatabaseUrlError, EmbeddedServerError
+    DatabaseUrlError, EmbeddedServerError, NoInstallationError
         See there.
     """
+    if not create and not is_installed(settings):
+        home = settings.home
+        hint = "" if home.is_absolute() else f" (GENOPT_HOME={home} is relative to this folder)"
+        raise NoInstallationError(
+            f"there is no genopt in {home.resolve()}{hint}; correct GENOPT_HOME, or run "
+            "`genopt up`, `genopt demo` or `genopt migrate` first"
+        )
     if settings.database_url is None:
         server = start_embedded(settings.home)
         genopt = server.set(database="genopt")
