@@ -27,6 +27,7 @@ def _do(
     from genopt_pipeline.defs.build import make_pipeline
 
     settings = common.settings()
+    command = "add-generator" if action == "add" else action.replace("_", "-")
     try:
         done = control.apply(
             make_pipeline(settings),
@@ -34,7 +35,7 @@ def _do(
             control.Command(
                 action,
                 reason,
-                created_by=f"genopt {action} ({getpass.getuser()})",
+                created_by=f"genopt {command} ({getpass.getuser()})",
                 generator=generator,
                 weight=weight,
                 to_event=to_event,
@@ -45,7 +46,12 @@ def _do(
     if as_json:
         common.emit(done)
         return
-    console.print(f"{action}: version {done['version']} is in force", markup=False)
+    named = f" {done['generator']}" if done["generator"] else ""
+    console.print(f"{command}{named}: version {done['version']} is in force", markup=False)
+    for change in done["states"]:
+        console.print(
+            f"  {change['generator']}: {change['old_state']} → {change['new_state']}", markup=False
+        )
     for change in done["changes"]:
         console.print(
             f"  {change['generator']}: {change['old_weight']:.4f} → {change['new_weight']:.4f}",
@@ -114,12 +120,12 @@ def unlock(generator: Generator, reason: Reason, as_json: AsJson = False) -> Non
 
 
 def disable(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
-    """Take a generator out of the draw; the others share its weight."""
+    """Take a generator out of the draw; its lock ends and the others share its weight."""
     _do("disable", reason, as_json, generator=generator)
 
 
 def enable(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
-    """Put a generator back into the draw with a fair chance."""
+    """Put a disabled or archived generator back into the draw with a fair chance."""
     _do("enable", reason, as_json, generator=generator)
 
 
@@ -129,7 +135,7 @@ def add_generator(generator: Generator, reason: Reason, as_json: AsJson = False)
 
 
 def archive(generator: Generator, reason: Reason, as_json: AsJson = False) -> None:
-    """Retire a generator for good; its history stays."""
+    """Retire a generator: as disable, and shown as one that is not meant to come back."""
     _do("archive", reason, as_json, generator=generator)
 
 

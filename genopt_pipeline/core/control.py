@@ -90,7 +90,10 @@ def unlock(states: States, name: str, guards: GuardConfig) -> States:
 
 
 def retire(states: States, name: str, status: GeneratorStatus, guards: GuardConfig) -> States:
-    """Take ``name`` out of the draw (``disabled`` or ``archived``); the others share its weight."""
+    """Take ``name`` out of the draw (``disabled`` or ``archived``); the others share its weight.
+
+    Its lock ends, since the weight that it held is gone.
+    """
     state = _known(states, name)
     return _settle(
         {**states, name: replace(state, weight=0.0, status=status, locked=False)}, guards
@@ -102,6 +105,7 @@ def enable(
 ) -> States:
     """Put ``name`` into the draw with a fair chance: the mean share of the drawn generators.
 
+    An archived one too: its name stays taken, so this is the only way back for it.
     Where locks leave the others less than that, it is their mean share.
     """
     state = _known(states, name)

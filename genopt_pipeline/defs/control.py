@@ -118,7 +118,16 @@ def apply(pipeline: Pipeline, account_id: str, command: Command) -> dict[str, An
             for key, state in after.items()
             if state.weight != states[key].weight
         ],
+        "states": [
+            {"generator": key, "old_state": _told(states[key]), "new_state": _told(state)}
+            for key, state in after.items()
+            if _told(state) != _told(states[key])
+        ],
     }
+
+
+def _told(state: GeneratorState) -> str:
+    return state.status + (", locked" if state.locked else "")
 
 
 def _states(live: weight_store.Weights) -> States:

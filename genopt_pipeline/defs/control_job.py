@@ -72,6 +72,10 @@ def make_control_job() -> dg.JobDefinition:
             context.log.info(
                 "%s: %.4f to %.4f", change["generator"], change["old_weight"], change["new_weight"]
             )
+        for change in done["states"]:
+            context.log.info(
+                "%s: %s to %s", change["generator"], change["old_state"], change["new_state"]
+            )
         shown = _shown(done)
         context.add_output_metadata(shown)
         context.log_event(dg.AssetMaterialization("generator_weights", metadata=shown))
@@ -97,6 +101,9 @@ def _shown(done: dict[str, Any]) -> dict[str, Any]:
         f"{account_id}/version": done["version"],
         f"{account_id}/changes": metadata.table(
             done["changes"], ("generator", "old_weight", "new_weight")
+        ),
+        f"{account_id}/states": metadata.table(
+            done["states"], ("generator", "old_state", "new_state")
         ),
         **{f"{account_id}/weight/{name}": weight for name, weight in done["weights"].items()},
     }

@@ -157,3 +157,16 @@ def test_the_weights_of_an_earlier_time_are_shown_as_they_were(genopt, clock):
     _, err, code = genopt.raw("weights", "--at", "yesterday")
     assert code == 2
     assert "not an ISO time" in err
+
+
+def test_a_command_by_hand_names_the_generator_and_what_became_of_its_state(genopt):
+    out, _, _ = genopt.raw("lock", "Coach", "--reason", "keep it")
+    assert out.splitlines() == [
+        "lock coach: version 2 is in force",
+        "  coach: active → active, locked",
+    ]
+    out, _, _ = genopt.raw("disable", "coach", "--reason", "no")
+    assert "  coach: active, locked → disabled" in out
+    out, _, _ = genopt.raw("set-weight", "explorer", "0.2", "--reason", "a hunch")
+    assert out.startswith("set-weight explorer: version 4 is in force")
+    assert genopt("history")[0]["created_by"].startswith("genopt set-weight (")

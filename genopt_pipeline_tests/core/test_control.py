@@ -141,3 +141,18 @@ def test_a_rollback_gives_the_earlier_weights_and_disables_what_came_later():
     holds(after)
     assert {name: after[name] for name in earlier} == earlier
     assert after["new"].status == "disabled"
+
+
+def test_a_rollback_leaves_archived_what_was_registered_since_and_archived():
+    earlier = states_of(2)
+    states = earlier | {"new": GeneratorState(0.0, "archived")}
+    states = control.set_weight(states, "g00", 0.7, GUARDS)
+    assert control.restore(states, earlier, GUARDS)["new"].status == "archived"
+
+
+def test_a_generator_that_is_archived_can_be_enabled_again_and_leaves_its_lock_behind():
+    out = control.retire(control.lock(states_of(3), "g00"), "g00", "archived", GUARDS)
+    assert out["g00"] == GeneratorState(0.0, "archived", locked=False)
+    back = control.enable(out, "g00", GUARDS)
+    holds(back)
+    assert back["g00"].status == "active"
