@@ -53,15 +53,16 @@ def test_upgrade_downgrade_upgrade_gives_the_same_database(new_database):
     assert differences(url) == []
 
 
-def test_each_migration_is_taken_back_with_its_functions(new_database):
+def test_each_migration_is_taken_back_with_its_functions_and_views(new_database):
     url = new_database(None)
     found = {}
-    for revision in ("0003", "0004"):
+    for revision in ("0003", "0004", "0005"):
         migrate.upgrade(url, revision)
         found[revision] = functions(url)
-    assert found["0003"] != found["0004"]
-    migrate.downgrade(url, "0003")
-    assert functions(url) == found["0003"]
+    assert found["0003"] != found["0004"] != found["0005"]
+    for revision in ("0004", "0003"):
+        migrate.downgrade(url, revision)
+        assert functions(url) == found[revision]
 
 
 def functions(url):
@@ -70,7 +71,11 @@ def functions(url):
         found = connection.scalars(
             text("""
                 SELECT pg_get_functiondef(oid) FROM pg_proc
-                 WHERE pronamespace = 'genopt'::regnamespace ORDER BY 1
+                 WHERE pronamespace = 'genopt'::regnamespace
+                UNION ALL
+                SELECT pg_get_viewdef(oid) || obj_description(oid) FROM pg_class
+                 WHERE relnamespace = 'genopt'::regnamespace AND relkind = 'v'
+                ORDER BY 1
             """)
         ).all()
     engine.dispose()
