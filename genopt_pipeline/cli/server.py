@@ -351,6 +351,10 @@ def up(
     check_port(settings.port)
     done = prepare(settings)
     console.print(f"{done['database']} is at revision {done['revision']}")
+    from genopt_pipeline.defs.sources import simulated_by_default
+
+    if (simulated := simulated_by_default(settings)) is not None:
+        common.errors.print(f"warning: {simulated}", style="yellow", markup=False)
     serve_ui(settings)
 
 

@@ -1,5 +1,6 @@
 """Putting the definitions together; production and tests call the same function."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,11 +22,13 @@ from genopt_pipeline.defs.prune import make_prune_job
 from genopt_pipeline.defs.resources import MakeSource, Pipeline
 from genopt_pipeline.defs.schedules import make_schedules
 from genopt_pipeline.defs.sensors import make_sensors
-from genopt_pipeline.defs.sources import make_source
+from genopt_pipeline.defs.sources import make_source, simulated_by_default
 from genopt_pipeline.settings import Settings, load_settings
 
 # ``backfill_policy`` is marked beta; that we rely on it is held by a test, not told at every start
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+log = logging.getLogger("genopt_pipeline")
 
 
 def _utc_now() -> datetime:
@@ -43,8 +46,11 @@ def make_pipeline(
 
 
 def build_defs(pipeline: Pipeline | None = None) -> dg.Definitions:
-    """All assets, jobs, schedules and sensors of an installation."""
-    pipeline = pipeline or make_pipeline()
+    """All assets, jobs, schedules and sensors; by default of what the environment describes."""
+    if pipeline is None:  # the web server, the daemon or a run begins
+        pipeline = make_pipeline()
+        if (simulated := simulated_by_default(pipeline.settings)) is not None:
+            log.warning("%s", simulated)
     partitions = make_partitions(pipeline.settings.start)
     jobs = make_jobs(partitions)
     prune_job, daily_prune = make_prune_job()

@@ -115,6 +115,16 @@ def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
     return XApiSource(config, DatabaseStateStore(pipeline, account_id), clock=pipeline.now)
 
 
+def simulated_by_default(settings: Settings) -> str | None:
+    """What to tell somebody whose own database is going to be filled with simulated posts."""
+    if settings.source != "sandbox" or settings.database_url is None:
+        return None
+    return (
+        "GENOPT_DATABASE_URL names a database of your own, but GENOPT_SOURCE is sandbox: a "
+        f"simulated account is collected into {settings.account!r}"
+    )
+
+
 def sandbox_source(pipeline: Pipeline, account_id: str, first_window: datetime) -> SandboxSource:
     """The simulated account, which begins with the first window that is ever asked of it."""
     settings = pipeline.settings

@@ -18,7 +18,7 @@ from genopt_pipeline.core import validation
 from genopt_pipeline.core.validation import Finding, Validation, skipped
 from genopt_pipeline.defs.build import build_defs
 from genopt_pipeline.defs.resources import Pipeline
-from genopt_pipeline.defs.sources import x_api_source, x_user_id
+from genopt_pipeline.defs.sources import simulated_by_default, x_api_source, x_user_id
 from genopt_pipeline.sandbox.world import WORLDS
 from genopt_pipeline.sources.base import SourceError
 from genopt_pipeline.store import monitoring, setup, source_states
@@ -54,6 +54,7 @@ _OF_DATABASE: Final = (
     "source",
 )
 MIGRATE: Final = "Run `genopt migrate`."
+SOURCE_ACTION: Final = "Set GENOPT_SOURCE to x_api or exports, unless this is a trial."
 
 
 def validate(pipeline: Pipeline, *, dagster_home: Path, online: bool = False) -> Validation:
@@ -288,6 +289,8 @@ def _source(pipeline: Pipeline, bound: Any, *, online: bool) -> Finding:
                 f"GENOPT_SANDBOX_WORLD is {settings.sandbox_world!r}",
                 f"Set it to one of {', '.join(sorted(WORLDS))}.",
             )
+        if (simulated := simulated_by_default(settings)) is not None:
+            return Finding("source", "warning", simulated, SOURCE_ACTION)
         said = "a simulated account: its figures are not those of a real one"
         return Finding("source", "ok", said)
     try:

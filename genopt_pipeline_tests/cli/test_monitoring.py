@@ -57,12 +57,26 @@ def test_a_fresh_installation_is_right_but_for_the_daemon(genopt):
     found = findings(genopt)
     wrong = {name: item["verdict"] for name, item in found.items() if item["verdict"] != "ok"}
     # virtual time: the daemon does not run, and the database was made at another time
-    assert set(wrong) <= {"daemon", "clock", "table_partitions"}
+    # ... and the test's database is not the embedded one, but its source is the sandbox
+    assert set(wrong) <= {"daemon", "clock", "table_partitions", "source"}
     assert set(wrong.values()) <= {"warning"}
     assert "12 generators" in found["weights"]["message"]
     out, _, code = genopt.raw("validate")
     assert code == 0
     assert "the set-up is right" in out
+
+
+def test_simulated_posts_in_a_database_of_ones_own_are_warned_of(genopt, monkeypatch, caplog):
+    found = findings(genopt)["source"]
+    assert found["verdict"] == "warning"
+    assert "GENOPT_SOURCE is sandbox" in found["message"]
+    build.build_defs()
+    assert any("GENOPT_SOURCE is sandbox" in message for message in caplog.messages)
+    caplog.clear()
+    monkeypatch.setenv("GENOPT_SOURCE", "exports")
+    assert findings(genopt)["source"]["verdict"] == "ok"
+    build.build_defs()
+    assert not caplog.messages
 
 
 def test_a_database_that_is_away_is_one_error_and_the_rest_is_not_looked_at(genopt, monkeypatch):
