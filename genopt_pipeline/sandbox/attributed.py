@@ -23,7 +23,6 @@ from genopt_pipeline.core.attribution.frames import (
     arrange_problem,
 )
 from genopt_pipeline.core.attribution.learned import Learned
-from genopt_pipeline.core.attribution.split import Solved
 from genopt_pipeline.core.attribution.step import solve_step
 from genopt_pipeline.sandbox.loop import GENERATORS, STEP_HOURS, Feedback, Observed
 from genopt_pipeline.sandbox.organic import organic_follows_until, unfollows_until
@@ -179,20 +178,22 @@ class DeltaFeedback:
         # spread over the steps, and the same whatever other accounts are simulated beside
         turn = seen.step - int(self._seeds[account] % _REFIT_STEPS)
         learned = self._learned.get(account)
-        fits = learned is None or turn % _RATES_STEPS == 0
-        arranged = self._arrange(account, seen, _LOOKBACK_STEPS if fits else _STEP_LOOKBACK_STEPS)
+        lookback, restated = _STEP_LOOKBACK_STEPS, _FOLLOWED_HOURS
+        if learned is None or turn % _RATES_STEPS == 0:
+            lookback, restated = _LOOKBACK_STEPS, _RESTATED_HOURS
+        arranged = self._arrange(account, seen, lookback)
         if arranged is None:
             return
         posts, problem = arranged
-        solved: Solved
-        if fits:
+        # before the first click of all the exposure is in another unit
+        if learned is not None and learned.exposure_kind != problem.exposure_kind:
+            learned = None
+        if learned is not None and lookback == _STEP_LOOKBACK_STEPS:
+            solved = solve_step(problem, self._config, learned, variance=False)
+        else:
             again = None if turn % _REFIT_STEPS == 0 else learned
             solved = solve(problem, self._config, again, variance=False)
             self._learned[account] = solved.learned
-        else:
-            assert learned is not None  # noqa: S101 - else it would be fitted
-            solved = solve_step(problem, self._config, learned, variance=False)
-        restated = _RESTATED_HOURS if fits else _FOLLOWED_HOURS
         keep = problem.covered & (seen.posted_hours[posts] >= seen.now_hours - restated)
         self._followers[posts[keep]] = solved.split.total[keep]
         if self._use_information:

@@ -235,6 +235,22 @@ def test_what_credited_followers_are_worth_lies_between_nothing_and_a_counted_on
     assert ((known > 0) & (known <= 1)).all()
 
 
+def test_credit_by_profile_clicks_is_not_drawn_together_before_it_is_read():
+    """Over accounts, log rates of credit against true ones have slope one."""
+    true, credited = [], []
+    for seed in account_seeds(9, 10):
+        seen = observe_account(WORLDS["stationary"], int(seed), 30)
+        totals = attribute_followers(seen.deltas, seen.exposures).totals
+        by_generator = totals.groupby("generator_name")[["followers", "impressions"]].sum()
+        log_rate = np.log(by_generator["followers"] / by_generator["impressions"]).to_numpy()
+        credited.extend(log_rate - log_rate.mean())
+        log_true = np.log(seen.rates[[int(name[1:]) for name in by_generator.index]])
+        true.extend(log_true - log_true.mean())
+    slope = np.dot(true, credited) / np.dot(true, true)
+    # two standard errors; drawn together as a posterior it would be 0.78
+    assert slope == pytest.approx(1.0, abs=0.12)
+
+
 def test_carried_parameters_give_the_same_rates_as_the_fit_they_come_from(account):
     config = AttributionConfig()
     problem = build_problem(account.deltas, without_clicks(account), config)

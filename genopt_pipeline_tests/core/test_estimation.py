@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,6 +106,25 @@ def test_information_below_one_lowers_the_evidence_and_not_the_rate():
     assert rates[1] == pytest.approx(rates[0], rel=0.08)
     sds = [posterior(s, CONFIG).log_sd.mean() for s in (sharp, blunt)]
     assert sds[1] > 1.08 * sds[0]
+
+
+def test_credit_tells_of_the_dispersion_only_as_far_as_it_is_known():
+    """What is credited to a post of which nothing is known is its mean: that is no dispersion."""
+    batch, rate = simulated(np.random.default_rng(5), 30, 300)
+    mean = rate[batch.account, batch.generator] * mature_exposure(
+        batch.age_hours, batch.impressions, CONFIG
+    )
+    found = [
+        np.median(
+            sufficient_statistics(
+                replace(batch, followers=mean, information=np.full(len(mean), information)), STILL
+            ).dispersion
+        )
+        for information in (1.0, 0.1, 0.001)
+    ]
+    assert found[0] == pytest.approx(0.05)
+    assert found[0] < found[1] < found[2]
+    assert found[2] == pytest.approx(CONFIG.dispersion, rel=0.05)
 
 
 def test_ninety_percent_intervals_hold_the_true_rate_ninety_percent_of_the_time():

@@ -13,7 +13,7 @@ from genopt_pipeline.core.attribution.fit import fit
 from genopt_pipeline.core.attribution.frames import FloatArray, Problem, build_problem
 from genopt_pipeline.core.attribution.jumps import learn_jumps
 from genopt_pipeline.core.attribution.learned import Learned
-from genopt_pipeline.core.attribution.rates import generator_rates
+from genopt_pipeline.core.attribution.rates import exposure_per_impression, generator_rates
 from genopt_pipeline.core.attribution.report import report
 from genopt_pipeline.core.attribution.result import Attribution
 from genopt_pipeline.core.attribution.rhythm import FLAT, estimate_rhythm, on_clock
@@ -77,8 +77,11 @@ def solve(
         used[:] = True
     slot = config.exposure_window_hours
     rhythm = estimate_rhythm(problem, slot) if config.estimate_rhythm else FLAT
-    fitted = fit(on_clock(problem, rhythm), used, config, learned, variance=variance)
-    rates = generator_rates(problem, fitted, config)
+    per_impression = exposure_per_impression(problem, config)
+    fitted = fit(
+        on_clock(problem, rhythm), used, config, per_impression, learned, variance=variance
+    )
+    rates = generator_rates(problem, fitted, per_impression)
     entries = fitted.exposure.tocoo()
     window, post = (places.astype(np.int64) for places in entries.coords)
     return Solved(

@@ -24,6 +24,7 @@ from genopt_pipeline.core.attribution.likelihood import (
     equations,
 )
 from genopt_pipeline.core.attribution.model import Fit
+from genopt_pipeline.core.attribution.rates import ExposurePerImpression, common_variance
 from genopt_pipeline.core.attribution.shrinkage import Rates, shrink
 from genopt_pipeline.core.attribution.skellam import hidden_counts
 
@@ -44,6 +45,9 @@ _GLS_STEPS: Final = 3
 _LOWEST_FRAILTY: Final = 0.02
 #: spread of the prior of the rates to split by: hardly any prior
 _WIDE_SPREAD: Final = 2.5
+#: generators whose rates show how far they are apart, and the least that is kept of a rate
+_FEWEST_TO_SPREAD: Final = 3
+_LEAST_KEPT: Final = 0.25
 #: log sd at which a generator's rate counts as unknown
 _UNKNOWN_SD: Final = 10.0
 #: posts whose variance is computed at once, to bound the memory
@@ -59,6 +63,7 @@ def fit(
     problem: Problem,
     used: BoolArray,
     config: AttributionConfig,
+    per_impression: ExposurePerImpression,
     learned: Learned | None = None,
     *,
     variance: bool = True,
@@ -68,7 +73,7 @@ def fit(
     With parameters ``learned`` in an earlier fit of the account only the rates and the
     baseline are fitted, at a tenth of the cost. ``variance``: whether each post's is wanted.
     """
-    search = _Search(problem, used, config, known=learned is not None)
+    search = _Search(problem, used, config, per_impression, known=learned is not None)
     logs = search.start(learned)
     state = search.state(logs, learned=learned)
     errors: dict[str, float] = {}
@@ -101,9 +106,15 @@ class _Search:
     """The fit of one account in progress."""
 
     def __init__(
-        self, problem: Problem, used: BoolArray, config: AttributionConfig, *, known: bool
+        self,
+        problem: Problem,
+        used: BoolArray,
+        config: AttributionConfig,
+        per_impression: ExposurePerImpression,
+        *,
+        known: bool,
     ) -> None:
-        self._used, self._config = used, config
+        self._used, self._config, self._per_impression = used, config, per_impression
         self._hours = problem.hours[used]
         self._delta = problem.delta[used]
         hours = float(self._hours.sum())
@@ -356,11 +367,16 @@ class _Search:
         From impressions these are the account's own, hardly drawn together: the estimation that
         reads the credit draws rates together itself, and credit drawn together before would look
         to it like generators that hardly differ. Followers per profile click, which are no rates
-        of generators but a nuisance on the way to them, are drawn together.
+        of generators but a nuisance on the way to them, are drawn together, which is then taken
+        out of the rates per impression as a whole.
         """
         if self._problem.exposure_kind.startswith("profile_clicks"):
             rates = state.rates
-            return rates.rate, rates.log_covariance + _moved_by_net(state, rates)
+            return _as_likelihood(
+                rates.rate,
+                rates.log_covariance + _moved_by_net(state, rates),
+                self._per_impression,
+            )
         rates = shrink(
             state.information,
             state.score,
@@ -391,6 +407,32 @@ class _Search:
             some = exposure[:, first : first + _POSTS_AT_ONCE].toarray()
             seen[first : first + some.shape[1]] = (some * state.equations.solve(some)).sum(axis=0)
         return seen * rate[state.changes.generator_of] ** 2
+
+
+def _as_likelihood(
+    rate: FloatArray, covariance: FloatArray, per_impression: ExposurePerImpression
+) -> tuple[FloatArray, FloatArray]:
+    """Rates and covariance that, drawn together once more, give the posterior of F/1K that is.
+
+    With followers per click drawn together, log F/1K has posterior mean μ and variance s² about the
+    account's level, and over generators the variance τ² = Var(μ) + mean s². Divided by that prior
+    the posterior is a likelihood with mean μ/k and variance s²/k, k = 1 − s²/τ². Who reads credit
+    by these rates may draw it together as if it had been counted.
+    """
+    unit, unit_variance = per_impression.unit, per_impression.log_variance
+    known = np.isfinite(unit) & (unit > 0.0)
+    log_unit = np.log(np.where(known, unit, 1.0))
+    if known.sum() < _FEWEST_TO_SPREAD:
+        return rate, covariance
+    whole = covariance + np.diag(unit_variance)
+    own = np.maximum(np.diag(whole) - common_variance(whole), 0.0)
+    middle = np.log(rate) + log_unit
+    middle -= middle[known].mean()
+    variance = float(middle[known].var(ddof=1) + own[known].mean())
+    keep = np.where(known, np.clip(1.0 - own / max(variance, _TINY), _LEAST_KEPT, 1.0), 1.0)
+    moved = np.where(known, middle * (1.0 / keep - 1.0), 0.0)
+    widened = np.sqrt(np.outer(1.0 / keep, 1.0 / keep))
+    return rate * np.exp(moved), whole * widened - np.diag(unit_variance)
 
 
 def _moved_by_net(state: _State, rates: Rates) -> FloatArray:

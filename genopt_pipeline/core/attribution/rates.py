@@ -47,20 +47,28 @@ class GeneratorRates:
     information: FloatArray
 
 
-def generator_rates(problem: Problem, fitted: Fit, config: AttributionConfig) -> GeneratorRates:
+@dataclass(frozen=True, slots=True, eq=False)
+class ExposurePerImpression:
+    """Of K generators: exposure per impression (NaN: none seen), and its log's variance."""
+
+    unit: FloatArray
+    log_variance: FloatArray
+    #: of the posts' clicks given their impressions, φ_c
+    dispersion: float
+
+
+def generator_rates(
+    problem: Problem, fitted: Fit, per_impression: ExposurePerImpression
+) -> GeneratorRates:
     """Rates per 1,000 impressions from rates per unit of exposure."""
     g, k = problem.generator_of, len(problem.generators)
-    unit, unit_variance, dispersion = _exposure_per_impression(problem, k, config)
+    unit, unit_variance = per_impression.unit, per_impression.log_variance
     expected = (fitted.rate * unit)[g] * problem.impressions
     known = np.isfinite(expected) & (expected > 0.0)
-    counted = np.bincount(
-        g[known],
-        expected[known] / (1.0 + (dispersion + fitted.frailty_variance) * expected[known]),
-        k,
-    )
+    dispersion = per_impression.dispersion + fitted.frailty_variance
+    counted = np.bincount(g[known], expected[known] / (1.0 + dispersion * expected[known]), k)
     covariance = fitted.split_covariance + np.diag(unit_variance)
-    common = 1.0 / np.linalg.inv(covariance).sum() if k else 0.0
-    observed = 1.0 / np.maximum(np.diag(covariance) - common, 1e-9)
+    observed = 1.0 / np.maximum(np.diag(covariance) - common_variance(covariance), 1e-9)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(counted > 0.0, observed / counted, 1.0)
     information = np.clip(np.where(np.isfinite(ratio), ratio, 1.0), _LEAST_INFORMATION, 1.0)
@@ -71,21 +79,24 @@ def generator_rates(problem: Problem, fitted: Fit, config: AttributionConfig) ->
     )
 
 
-def _exposure_per_impression(
-    problem: Problem, k: int, config: AttributionConfig
-) -> tuple[FloatArray, FloatArray, float]:
-    """Exposure per impression of each generator, its log variance, and clicks' dispersion."""
-    g = problem.generator_of
+def common_variance(covariance: FloatArray) -> float:
+    """Variance of what K log rates share, their best weighted mean: 1/(1ᵀC⁻¹1)."""
+    return float(1.0 / np.linalg.inv(covariance).sum()) if len(covariance) else 0.0
+
+
+def exposure_per_impression(problem: Problem, config: AttributionConfig) -> ExposurePerImpression:
+    """From the counts of a problem; of impressions themselves one, known exactly."""
+    g, k = problem.generator_of, len(problem.generators)
     impressions = np.bincount(g, problem.impressions, k)
     amount = np.bincount(g[problem.increment_post], problem.amount, k)
     with np.errstate(divide="ignore", invalid="ignore"):
         plain = np.where(impressions > 0.0, amount / impressions, np.nan)
     if problem.exposure_kind != "profile_clicks":
-        return plain, np.zeros(k), 0.0
+        return ExposurePerImpression(plain, np.zeros(k), 0.0)
     clicks, seen = problem.profile_clicks, problem.impressions
     usable = np.isfinite(clicks) & (seen > 0.0)
     if not usable.any() or clicks[usable].sum() <= 0.0:
-        return plain, np.zeros(k), 0.0
+        return ExposurePerImpression(plain, np.zeros(k), 0.0)
     own, x, n = g[usable], clicks[usable], seen[usable]
     level = float(x.sum() / n.sum())
     phi = config.frailty_variance
@@ -106,4 +117,4 @@ def _exposure_per_impression(
             )
         )
     held = np.bincount(own, expected / (1.0 + phi * expected), k)
-    return unit, 1.0 / np.maximum(held, 1e-3), phi
+    return ExposurePerImpression(unit, 1.0 / np.maximum(held, 1e-3), phi)

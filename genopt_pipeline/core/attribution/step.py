@@ -2,12 +2,12 @@
 
 Between two full fits the rates of generators, the baseline, the lag and the audience's clock hardly
 move; what is new are posts, and how well each of them does. So a step finds the frailties θ_p of
-the posts of a few days and splits their windows:
+the posts of a few days and splits their windows: from the best linear frailties
 
-    V = diag(m + n) + Σ_p φλ²e_p e_pᵀ,     θ̂_p = 1 + φλ e_pᵀV⁻¹(D − Σ λe − (b − u)h)
+    θ̂_p = 1 + φλ e_pᵀV⁻¹(D − Σ λe − (b − u)h),     V = diag(m + n) + Σ_p φλ²e_p e_pᵀ
 
-(V at the rates that are drawn together, as in the fit) and from there the EM of the split at fixed rates (``fit`` says the same of a month). A few days are
-few windows and posts, hence everything is dense.
+(V at the rates that are drawn together, as in the fit) by the EM of the split at fixed rates
+(``fit`` says the same of a month). A few days are few windows and posts: everything is dense.
 
 Here: the step. Not here: the fit that it relies on, and when to fit again, which is the caller's.
 """

@@ -107,8 +107,8 @@ def sufficient_statistics(batch: PostBatch, config: EstimationConfig) -> Suffici
     cells = batch.accounts * batch.generators
     exposure = mature_exposure(age, impressions, config)
     weight = np.exp2(-age / (24.0 * config.half_life_days))
-    if batch.information is not None:
-        weight = weight * batch.information[keep]
+    information = 1.0 if batch.information is None else batch.information[keep]
+    weight = weight * information
     rate, _ = _first_rates(account, cell, exposure, followers, weight, batch, config)
     hours = _followers_hours(account, age, followers, rate[cell] * exposure, weight, batch, config)
     exposure = exposure * (maturity(age, hours[account]) / maturity(age, config.followers_hours))
@@ -116,7 +116,7 @@ def sufficient_statistics(batch: PostBatch, config: EstimationConfig) -> Suffici
     common = _common_factor(account, age, followers, rate[cell] * exposure, batch, config)
     exposure = exposure * common
     mean = rate[cell] * exposure
-    phi = _dispersion(account, cell, followers, mean, batch, config)
+    phi = _dispersion(account, cell, followers, mean, information, batch, config)
     # Weights from the generator's own rate would weigh its lucky posts down, for luck raises the
     # rate; weights from the account's rate do not, and the sums are then scaled to the
     # information that they really hold.
@@ -261,10 +261,14 @@ def _dispersion(
     cell: Ints,
     followers: Floats,
     mean: Floats,
+    information: Floats | float,
     batch: PostBatch,
     config: EstimationConfig,
 ) -> Floats:
     """Phi of shape (accounts,) by moments, steadied by the prior.
+
+    What is credited varies less than what would be counted, for a post of which little is known
+    gets what is usual. A credited post tells of the dispersion as much as its information says.
 
     ``((F - m)^2 - m) / m^2`` has expectation phi and, for large m, the same variance for every
     post; small m make it useless, so posts weigh ``(phi0 m / (1 + phi0 m))^2``, at most one post
@@ -278,7 +282,7 @@ def _dispersion(
     freedom = np.maximum(n, 1) / np.maximum(n - k, 1)
     scaled = config.dispersion * mean
     # weight * ((F - m)^2 - m) / m^2 with the m^2 cancelled, so that m = 0 contributes 0
-    share = (config.dispersion / (1.0 + scaled)) ** 2
+    share = information * (config.dispersion / (1.0 + scaled)) ** 2
     excess = np.bincount(
         account,
         weights=share * (freedom[account] * (followers - mean) ** 2 - mean),
