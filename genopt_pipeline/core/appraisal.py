@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
+from genopt_pipeline.core.changes import is_significant
 from genopt_pipeline.core.estimation import (
     EstimationConfig,
     PostBatch,
@@ -312,9 +313,9 @@ def binding_guard(
 ) -> Guard:
     """Which guard decided a generator's proposed weight.
 
-    ``step`` means that only the step limit keeps the weight from its target; ``room`` that it
-    moved beyond or short of its step so that others can have their floor or cap; ``none`` that
-    it is where the policy wants it. ``state`` is that of before the proposal.
+    ``step`` means that the step limit keeps the weight from its target; ``room`` that making room
+    for the floor or cap of others moved it significantly, and further than its step did; ``none``
+    that it is where the policy wants it. ``state`` is that of before the proposal.
     """
     if state.status not in DRAWN_STATUSES:
         return "not_drawn"
@@ -329,6 +330,7 @@ def binding_guard(
         return "floor"
     if unrounded >= cap - _NOTHING and stepped > cap + 1e-12:
         return "cap"
-    if abs(unrounded - stepped) > _NOTHING:
+    room, moved = unrounded - stepped, stepped - state.weight
+    if is_significant(stepped, unrounded) and abs(room) > abs(moved):
         return "room"
-    return "step" if abs(target - unrounded) > _NOTHING else "none"
+    return "step" if abs(target - stepped) > _NOTHING else "none"

@@ -14,6 +14,7 @@ from genopt_pipeline.core.appraisal import (
     check_draws,
     default_weights,
 )
+from genopt_pipeline.core.guards import GuardConfig
 from genopt_pipeline.core.policies import GeneratorState, OptimizerConfig, propose_weights
 from genopt_pipeline.core.selection import arm_weights, draw
 
@@ -203,6 +204,18 @@ def test_the_guard_that_is_named_is_the_one_that_the_proposal_tells_of(policy):
         ]
 
 
+def test_a_reason_does_not_tell_of_a_shift_that_is_next_to_nothing():
+    states = {"a": GeneratorState(0.06), "b": GeneratorState(0.4), "c": GeneratorState(0.54)}
+    config = OptimizerConfig(guards=GuardConfig(floor=0.06))
+    proposal = propose_weights(posts_of(2000), states, now=NOW, config=config)
+    assert proposal.decision == "proposed"
+    for name in ("b", "c"):
+        target = proposal.diagnostics["target"][name]
+        stepped = states[name].weight + config.guards.step * (target - states[name].weight)
+        assert 5e-5 < abs(proposal.unrounded_weights[name] - stepped) < 0.05 * stepped
+        assert "shifted" not in proposal.explanations[name]
+
+
 def guard(**changes):
     known = {
         "state": GeneratorState(0.1),
@@ -222,4 +235,12 @@ def test_each_guard_has_its_name():
     assert guard(target=0.1, unrounded=0.1) == "none"
     assert guard(state=GeneratorState(0.025), target=0.0, unrounded=0.02) == "floor"
     assert guard(state=GeneratorState(0.29), target=0.9, unrounded=0.3) == "cap"
-    assert guard(unrounded=0.18) == "room"
+    assert guard(unrounded=0.05) == "room"
+
+
+def test_what_moved_the_weight_further_is_named_and_next_to_nothing_is_not():
+    assert guard(unrounded=0.18) == "step"  # 0.09 by the step, 0.01 for others
+    storyteller = {"state": GeneratorState(0.12), "target": 0.0123}
+    assert guard(**storyteller, unrounded=0.0875) == "step"
+    assert guard(target=0.1, unrounded=0.0999) == "none"
+    assert guard(target=0.1, unrounded=0.09) == "room"

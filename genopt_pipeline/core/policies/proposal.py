@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genopt_pipeline.core.changes import is_significant
 from genopt_pipeline.core.generators import DRAWN_STATUSES
 from genopt_pipeline.core.guards import (
     UNITS,
@@ -221,6 +222,6 @@ def _explain(
         return f"{said}, held at the floor {bounds.floor:.4g}"
     if stepped > bounds.upper[k] and result >= bounds.upper[k] - 1e-12:
         return f"{said}, held at the cap {bounds.upper[k]:.4g}"
-    if abs(result - stepped) > 5e-5:
+    if is_significant(stepped, result):  # rounding is no reason
         return f"{said}, shifted by {result - stepped:+.4f} to make room for the floor or the cap"
     return said
