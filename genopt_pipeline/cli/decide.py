@@ -136,6 +136,7 @@ def optimize(
         "as_of": done.as_of,
         "window_before": done.closed,
         "base_version": row["base_version"],
+        "step": row["inputs"]["step"],
         "weights": row["weights"],
         "changes": row["proposal"]["changes"] if row["decision"] == "proposed" else [],
         "episodes": [asdict(item) for item in done.episodes]
@@ -212,6 +213,11 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
             soft_wrap=True,
         )
     console.print(table)
+    console.print(
+        f"change: in percent of the old weight; a cycle goes {result['step']:.0%} of the way to a "
+        "target",
+        highlight=False,
+    )
     for warning in result["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     if result["reason"]:

@@ -128,8 +128,24 @@ def grant(
             console.print(f"  {statement}", markup=False, highlight=False, soft_wrap=True)
 
 
-def db_url(as_json: AsJson = False) -> None:
+def db_url(
+    programs: Annotated[
+        bool,
+        typer.Option(
+            "--bin",
+            help="Print the folder of psql, pg_dump and the others that came with genopt.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print the database's URL as psql takes it: psql "$(genopt db-url)"."""
+    if programs:
+        folder = str(server.programs())
+        if as_json:
+            common.emit({"bin": folder})
+        else:
+            sys.stdout.write(folder + "\n")
+        return
     url = server.psql_url(server.resolve_urls(common.settings()).genopt)
     if as_json:
         common.emit({"url": url})

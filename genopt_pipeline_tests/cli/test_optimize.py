@@ -1,11 +1,14 @@
 """``genopt optimize``: a dry run writes nothing at all, and a run does what the dry run showed."""
 
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from genopt_pipeline.defs.build import make_pipeline
+from genopt_pipeline.store.server import psql_url
 from genopt_pipeline_tests.cli.virtual import VirtualCli
 from genopt_pipeline_tests.scenario import START, Clock, work_through
 
@@ -170,3 +173,22 @@ def test_a_command_by_hand_names_the_generator_and_what_became_of_its_state(geno
     out, _, _ = genopt.raw("set-weight", "explorer", "0.2", "--reason", "a hunch")
     assert out.startswith("set-weight explorer: version 4 is in force")
     assert genopt("history")[0]["created_by"].startswith("genopt set-weight (")
+
+
+def test_the_programs_that_came_with_the_server_dump_its_database(genopt, database):
+    folder = Path(genopt("db-url", "--bin")["bin"])
+    url = genopt("db-url")["url"]
+    assert url == psql_url(database)
+    done = subprocess.run(
+        [folder / "pg_dump", "--schema-only", url], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CREATE TABLE genopt.generator_weights" in done.stdout
+    assert (folder / "psql").is_file()
+
+
+def test_the_step_is_told_as_a_share_of_the_way_beside_changes_in_percent(genopt):
+    out, _, _ = genopt.raw("optimize", "--dry-run")
+    assert "in percent of the old weight; a cycle goes 30% of the way to a target" in " ".join(
+        out.split()
+    )
