@@ -84,7 +84,8 @@ def fit(
         if moved < config.newton_tolerance:
             break
     converged = not search.free or moved < 5.0 * config.newton_tolerance
-    return search.finish(logs, state, errors, steps, converged, variance=variance)
+    unsure = search.moved_by_parameters(logs, state, errors)
+    return search.finish(logs, state, errors, steps, converged, unsure, variance=variance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,6 +279,20 @@ class _Search:
         )
         return solved.log_likelihood(mean, precision) - 0.5 * float(prior)
 
+    def moved_by_parameters(
+        self, logs: Mapping[str, float], state: _State, errors: Mapping[str, float]
+    ) -> FloatArray:
+        """Variance of the log rates, (K,), that comes from parameters known with an error.
+
+        Each is moved by its standard error, and the rates follow.
+        """
+        here = np.log(state.rates.rate)
+        variance = np.zeros(len(here))
+        for name, error in errors.items():
+            moved = self.state({**logs, name: logs[name] + min(error, _LONGEST_STEP)}, state)
+            variance += (np.log(moved.rates.rate) - here) ** 2
+        return variance
+
     def finish(
         self,
         logs: Mapping[str, float],
@@ -285,6 +300,7 @@ class _Search:
         errors: Mapping[str, float],
         steps: int,
         converged: bool,
+        unsure: FloatArray,
         *,
         variance: bool,
     ) -> Fit:
@@ -305,12 +321,15 @@ class _Search:
             "u_per_hour": u_error,
         } | {f"log_{name}": errors[name] for name in ("lag", "frailty") if name in errors}
         scale = self._scale
+        by_net = _moved_by_net(state, state.rates)
         return Fit(
             exposure=exposure * scale,
             split_rate=split / scale,
             split_covariance=split_covariance,
             rate=state.rates.rate / scale,
-            log_covariance=state.rates.log_covariance + _moved_by_net(state, state.rates),
+            log_covariance=state.rates.log_covariance + by_net,
+            log_mean=state.rates.log_mean - np.log(scale),
+            log_sd=np.sqrt(state.rates.log_sd**2 + np.diag(by_net) + unsure),
             frailty=theta,
             explained=self.explained(state, split) if variance else None,
             organic=organic * problem.hours,

@@ -28,6 +28,9 @@ class Fit:
     #: posterior median of λ_g, drawn together, and covariance of its log, (K,) and (K, K)
     rate: FloatArray
     log_covariance: FloatArray
+    #: mean and sd of its log, (K,), skewness and unsure parameters included: what to report of it
+    log_mean: FloatArray
+    log_sd: FloatArray
     #: θ_p of the split
     frailty: FloatArray
     #: λ²e_pᵀV⁻¹e_p of each post, (P,); None if it was not wanted

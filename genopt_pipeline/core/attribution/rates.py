@@ -73,8 +73,8 @@ def generator_rates(
         ratio = np.where(counted > 0.0, observed / counted, 1.0)
     information = np.clip(np.where(np.isfinite(ratio), ratio, 1.0), _LEAST_INFORMATION, 1.0)
     return GeneratorRates(
-        rate=1000.0 * fitted.rate * unit,
-        log_sd=np.minimum(np.sqrt(np.diag(fitted.log_covariance) + unit_variance), _UNKNOWN_LOG_SD),
+        rate=1000.0 * np.exp(fitted.log_mean) * unit,
+        log_sd=np.minimum(np.sqrt(fitted.log_sd**2 + unit_variance), _UNKNOWN_LOG_SD),
         information=information,
     )
 

@@ -30,6 +30,9 @@ _LONGEST_STEP: Final = 1.0
 _TOLERANCE: Final = 1e-4
 #: no log rate is further from the first value of the level
 _RANGE: Final = 6.0
+#: the marginals of the log rates: nodes, and how far they reach, in standard deviations
+_NODES: Final = 61
+_WIDEST: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,10 @@ class Rates:
     #: the common level exp η̄, and τ
     level: float
     spread: float
+    #: mean and sd of the logs, (K,), from the marginals themselves: a rate that may be next to
+    #: nothing has a long lower tail, of which the mode knows nothing
+    log_mean: FloatArray
+    log_sd: FloatArray
 
 
 def shrink(
@@ -61,7 +68,8 @@ def shrink(
     """
     k = len(score)
     if k == 0:
-        return Rates(np.zeros(0), np.zeros((0, 0)), level, median_spread)
+        nothing = np.zeros(0)
+        return Rates(nothing, np.zeros((0, 0)), level, median_spread, nothing, nothing)
     spreads = _SPREADS if learn_spread else np.array([median_spread])
     together = np.full((k, k), 1.0 / k)
     apart = (np.eye(k) - together) / spreads[:, None, None] ** 2
@@ -98,10 +106,40 @@ def shrink(
     weight /= weight.sum()
     middle = weight @ eta
     between = eta - middle
+    log_mean, log_sd = _marginals(eta, np.einsum("tii->ti", inverse), spreads, weight)
     return Rates(
         rate=np.exp(middle),
         log_covariance=np.einsum("t,tij->ij", weight, inverse)
         + np.einsum("t,ti,tj->ij", weight, between, between),
         level=float(np.exp(middle.mean())),
         spread=float(weight @ spreads),
+        log_mean=log_mean,
+        log_sd=log_sd,
     )
+
+
+def _marginals(
+    eta: FloatArray, variance: FloatArray, spreads: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and sd of each log rate, (K,), by quadrature.
+
+    At each τ the curvature at the mode is the prior's 1/τ² and what the changes say of λ itself: a
+    normal likelihood c(λ − λ_c)²/2, whose c and λ_c follow from curvature and mode. On the log
+    scale that is not normal. Arrays (τ, K); ``weight`` of each τ.
+    """
+    tau2 = spreads[:, None] ** 2
+    level = eta.mean(axis=1, keepdims=True)
+    rate = np.exp(eta)
+    told = np.maximum(1.0 / variance - 1.0 / tau2, 1e-3 / tau2) / rate**2
+    centre = rate + (eta - level) / (tau2 * told * rate)
+    off = np.linspace(-_WIDEST, _WIDEST, _NODES)
+    sd = np.sqrt(variance + 0.25 * tau2)
+    at = eta[:, :, None] + sd[:, :, None] * off
+    log_density = -0.5 * told[:, :, None] * (np.exp(at) - centre[:, :, None]) ** 2
+    log_density -= 0.5 * (at - level[:, :, None]) ** 2 / tau2[:, :, None]
+    density = np.exp(log_density - log_density.max(axis=2, keepdims=True))
+    density /= density.sum(axis=2, keepdims=True)
+    mean = (density * at).sum(axis=2)
+    square = (density * (at - mean[:, :, None]) ** 2).sum(axis=2)
+    middle = weight @ mean
+    return middle, np.sqrt(weight @ (square + (mean - middle) ** 2))
