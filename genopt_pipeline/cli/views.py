@@ -279,10 +279,11 @@ def history(
 def report(as_json: AsJson = False) -> None:
     """Write the HTML report of the account and print where it is."""
     from genopt_pipeline.defs.build import make_pipeline
-    from genopt_pipeline.defs.reporting import write_report
+    from genopt_pipeline.defs.reporting import report_data, write_report
 
     settings = common.settings()
-    path = write_report(make_pipeline(settings), settings.account)
+    pipeline = make_pipeline(settings)
+    path = write_report(pipeline, report_data(pipeline, settings.account))
     if as_json:
         common.emit({"report": path})
     else:

@@ -17,8 +17,10 @@ from genopt_pipeline.store import weights as weight_store
 SIMULATED = "these figures come from the sandbox: a simulated account, not a real one"
 
 
-def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None) -> str:
-    """The report of an account as one offline HTML page.
+def report_data(
+    pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None
+) -> ReportData:
+    """What the report of an account shows.
 
     ``failed_runs_24h`` is None where Dagster's runs are not at hand.
     """
@@ -33,7 +35,7 @@ def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | N
         )
         versions = weight_store.weights_history(connection, account_id, since, now)
         appraisal, snapshot = evaluation.newest_appraisal(connection, account_id, settings, now)
-        data = ReportData(
+        return ReportData(
             account=account_id,
             as_of=as_of,
             period=period,
@@ -67,17 +69,14 @@ def report_page(pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | N
             explanations=None if snapshot is None else snapshot["proposal"].get("explanations"),
             notes=(SIMULATED,) if settings.source == "sandbox" else (),
         )
-    return render_report(data)
 
 
-def write_report(
-    pipeline: Pipeline, account_id: str, *, failed_runs_24h: int | None = None
-) -> Path:
+def write_report(pipeline: Pipeline, data: ReportData) -> Path:
     """Write the report whole or not at all, and return where it is."""
-    page = report_page(pipeline, account_id, failed_runs_24h=failed_runs_24h)
+    page = render_report(data)
     folder = pipeline.settings.home.resolve() / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{account_id}.html"
+    path = folder / f"{data.account}.html"
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=folder, suffix=".part", delete=False
     ) as file:

@@ -1,6 +1,5 @@
 """Monitoring: is the loop healthy, and what has it learned."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,8 +10,9 @@ from genopt_pipeline.defs.accounts import for_each_account
 from genopt_pipeline.defs.alerting import AlertsNow, current_alerts
 from genopt_pipeline.defs.failures import explained, transient_retries
 from genopt_pipeline.defs.monitor import account_health, failed_runs
-from genopt_pipeline.defs.reporting import write_report
+from genopt_pipeline.defs.reporting import report_data, write_report
 from genopt_pipeline.defs.resources import Pipeline
+from genopt_pipeline.report.summary import render_summary
 
 GROUP = "monitoring"
 
@@ -119,23 +119,25 @@ def monitoring_assets() -> list[Any]:
         code_version="1",
         retry_policy=transient_retries(),
         description="What was learned, as one HTML page an account that works offline: F/1K and "
-        "weights over time, where followers came from, events and reasons.",
+        "weights over time, where followers came from, events and reasons. Its figures in short "
+        "are in the metadata; `genopt report` writes the page on another machine.",
     )
     def learning_report(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
         failed = failed_runs(context.instance, pipeline.now())
 
-        def run(account_id: str) -> Path:
-            return write_report(pipeline, account_id, failed_runs_24h=failed)
+        def run(account_id: str) -> dict[str, Any]:
+            data = report_data(pipeline, account_id, failed_runs_24h=failed)
+            return {
+                f"{account_id}/summary": dg.MetadataValue.md(render_summary(data)),
+                f"{account_id}/report": dg.MetadataValue.path(write_report(pipeline, data)),
+            }
 
         with explained():
-            pages = for_each_account(context, pipeline, run)
+            shown = for_each_account(context, pipeline, run)
         return dg.MaterializeResult(
-            metadata={
-                f"{account_id}/report": dg.MetadataValue.path(path)
-                for account_id, path in pages.items()
-            }
+            metadata={name: value for each in shown.values() for name, value in each.items()}
         )
 
     return [system_health, open_alerts, learning_report]
