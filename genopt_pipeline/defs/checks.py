@@ -110,10 +110,14 @@ def conserved(
     """Conservation of followers in the windows of ``[start, end)``."""
     wrong: dict[str, list[str]] = {}
     windows = 0
+    differences: list[float] = []
     with pipeline.read() as connection:
         for account_id in accounts:
             rows = monitoring.conservation(connection, account_id, start, end)
             windows += len(rows)
+            differences += [
+                abs(row.credited - row.delta) for row in rows if row.credited is not None
+            ]
             off = [
                 f"{row.window_start:%Y-%m-%d %H:%M}: change {row.delta}, credited {row.credited}"
                 for row in rows
@@ -125,7 +129,12 @@ def conserved(
         not wrong,
         f"{windows} windows with a known change; "
         f"{sum(len(found) for found in wrong.values())} are not conserved",
-        {"windows": windows, "not_conserved": wrong},
+        {
+            # of the windows looked at, be it a run's one or a month's: comparable from run to run
+            **({"largest_difference": max(differences)} if differences else {}),
+            "windows_looked_at": windows,
+            "not_conserved": wrong,
+        },
     )
 
 
@@ -141,7 +150,7 @@ def covered(pipeline: Pipeline, accounts: Iterable[str], end: datetime) -> Judge
                     f"{start:%Y-%m-%d %H:%M}: {reason}" for start, reason in day.gaps.items()
                 ]
             if day.coverage is not None:
-                known[f"{account_id}/coverage"] = day.coverage
+                known[f"{account_id}/coverage"] = metadata.rounded(day.coverage)
     return Judgement(
         not gaps,
         f"{sum(len(each) for each in gaps.values())} gaps in 24 hours",

@@ -148,6 +148,6 @@ def make_prune_job() -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
         cron_schedule="37 3 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Prunes old events and output of Dagster's runs once a day.",
+        description="Every day at 3:37 (UTC): deletes old events and output of Dagster's runs.",
     )
     return prune_job, schedule

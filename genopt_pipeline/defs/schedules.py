@@ -41,7 +41,8 @@ def make_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="*/10 * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Collects the ten-minute window that has just begun.",
+        description="Every ten minutes (:00, :10, … UTC): reads the metrics of the tracked posts "
+        "and the follower count, into the ten-minute window that has just begun.",
     )
     def every_ten_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         start, _ = window_of(_tick(context), TEN_MINUTES)
@@ -53,7 +54,8 @@ def make_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="4 */2 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Attributes followers and computes F/1K of the two hours that have ended.",
+        description="Every two hours, 4 minutes past the even hour (UTC): credits the follower "
+        "change of the two hours that have ended to posts, and computes F/1K of each generator.",
     )
     def every_two_hours(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return _ended(_tick(context), TWO_HOURS, "measure")
@@ -64,7 +66,8 @@ def make_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="12 */6 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Proposes weights for the six hours that have ended; the sensor publishes.",
+        description="Every six hours, at 0:12, 6:12, 12:12 and 18:12 (UTC): proposes weights after "
+        "the six hours that have ended. The sensor publish_current_window publishes them.",
     )
     def every_six_hours(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return _ended(_tick(context), SIX_HOURS, "optimize")

@@ -71,7 +71,12 @@ def test_checks_pass_in_runs_and_fail_on_what_they_are_there_for(installation):
     assert set(seen) >= EXPECTED
     failed = {key for key, event in seen.items() if not event.passed}
     assert failed <= {("system_health", "not_critical")}  # nothing was optimized yet
-    assert seen["post_followers", "conserves_followers"].metadata["windows"].value == 2
+    conserved = seen["post_followers", "conserves_followers"].metadata
+    assert conserved["windows_looked_at"].value == 2
+    assert 0 <= conserved["largest_difference"].value < checks.TOLERANCE
+    report = published.asset_materializations_for_node("learning_report")[0].metadata
+    assert report["main/report"].path.endswith("main.html")
+    assert "| explorer |" in report["main/summary"].md_str
     # nothing is left planned for ever
     for asset, name in EXPECTED:
         key = dg.AssetCheckKey(dg.AssetKey(asset), name)
@@ -85,6 +90,7 @@ def test_checks_pass_in_runs_and_fail_on_what_they_are_there_for(installation):
     broken(installation, "UPDATE genopt.follower_baseline SET followers = followers + 1")
     result = checks.conserved(pipeline, ["main"], START, end)
     assert not result.passed
+    assert result.metadata["largest_difference"] == pytest.approx(1.0)
     assert "credited" in str(result.metadata["not_conserved"])
     broken(installation, "DELETE FROM genopt.post_followers")
     broken(installation, "DELETE FROM genopt.follower_baseline")

@@ -127,6 +127,13 @@ def test_a_schedules_tick_asks_for_its_window(installation, name, tick, window):
     assert [request.partition_key for request in requests] == [key_of(window)]
 
 
+def test_every_schedule_and_sensor_says_what_it_does_and_a_schedule_when(installation):
+    for schedule in installation.defs.schedules:
+        assert schedule.description.startswith("Every "), schedule.name
+        assert "UTC" in schedule.description
+    assert all(len(sensor.description or "") > 40 for sensor in installation.defs.sensors)
+
+
 def test_the_next_ticks_that_are_announced_are_those_of_the_schedules(installation):
     now = START + hours(30) + timedelta(minutes=3)
     for schedule in installation.defs.schedules:

@@ -195,7 +195,7 @@ def _shown(account_id: str, row: dict[str, Any]) -> dict[str, Any]:
                 }
                 for name, weight in row["weights"].items()
             ],
-            ("generator", "old_weight", "new_weight", "shadow_weight", "reason"),
+            ("generator", "reason", "old_weight", "new_weight", "shadow_weight"),
         ),
         **{f"{account_id}/weight/{name}": weight for name, weight in row["weights"].items()},
     }

@@ -15,28 +15,28 @@ from genopt_pipeline.store import performance as performance_store
 
 GROUP = "performance"
 REPORT_COLUMNS = (
-    "rank",
     "generator_name",
-    "posts_count",
-    "impressions",
-    "followers_gained",
     "f_per_1k",
     "f_per_1k_low",
     "f_per_1k_high",
     "tier",
     "trend",
-    "engagement_rate",
+    "posts_count",
+    "rank",
     "weight_used",
+    "followers_gained",
+    "impressions",
+    "engagement_rate",
 )
 LIFE_TIME_COLUMNS = (
     "generator_name",
-    "weight",
-    "total_posts",
-    "total_impressions",
-    "total_followers_gained",
     "avg_f_per_1k",
-    "avg_engagement_rate",
+    "weight",
     "status",
+    "total_posts",
+    "total_followers_gained",
+    "total_impressions",
+    "avg_engagement_rate",
 )
 
 
