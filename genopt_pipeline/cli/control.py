@@ -1,13 +1,15 @@
 """Commands by which a person changes weights; each is an event with its reason."""
 
 import getpass
-from typing import Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.store.engine import DatabaseFullError, DatabaseUnavailableError
 
 Generator = Annotated[str, typer.Argument(help="The generator.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the event.")]
@@ -43,6 +45,7 @@ def _do(
         )
     except ControlError as error:
         raise CommandError(str(error)) from error
+    _tell_dagster(done)
     if as_json:
         common.emit(done)
         return
@@ -57,6 +60,24 @@ def _do(
             f"  {change['generator']}: {change['old_weight']:.4f} → {change['new_weight']:.4f}",
             markup=False,
         )
+
+
+def _tell_dagster(done: dict[str, Any]) -> None:
+    """Record the change on the page of the asset, where there is a Dagster; it is in force anyway."""
+    from genopt_pipeline.cli.server import dagster_home
+    from genopt_pipeline.defs.control_job import materialization
+    from genopt_pipeline.defs.instance import existing_instance
+
+    try:
+        os.environ["DAGSTER_HOME"] = str(dagster_home())
+    except CommandError:
+        return
+    try:
+        with existing_instance() as instance:
+            if instance is not None:
+                instance.report_runless_asset_event(materialization(done))
+    except (DatabaseUnavailableError, DatabaseFullError) as error:
+        common.errors.print(f"warning: Dagster was not told: {error}", markup=False)
 
 
 def weights(

@@ -76,9 +76,9 @@ def make_control_job() -> dg.JobDefinition:
             context.log.info(
                 "%s: %s to %s", change["generator"], change["old_state"], change["new_state"]
             )
-        shown = _shown(done)
-        context.add_output_metadata(shown)
-        context.log_event(dg.AssetMaterialization("generator_weights", metadata=shown))
+        changed = materialization(done)
+        context.add_output_metadata(changed.metadata)
+        context.log_event(changed)
 
     @dg.job(
         name=CONTROL,
@@ -93,9 +93,11 @@ def make_control_job() -> dg.JobDefinition:
     return control_job
 
 
-def _shown(done: dict[str, Any]) -> dict[str, Any]:
+def materialization(done: dict[str, Any]) -> dg.AssetMaterialization:
+    """A change by hand as the page of ``generator_weights`` shows it."""
     account_id = done["account"]
-    return {
+    shown = {
+        "dagster/row_count": len(done["weights"]),
         "action": done["action"],
         **metadata.known({"generator": done["generator"]}),
         f"{account_id}/version": done["version"],
@@ -107,3 +109,4 @@ def _shown(done: dict[str, Any]) -> dict[str, Any]:
         ),
         **{f"{account_id}/weight/{name}": weight for name, weight in done["weights"].items()},
     }
+    return dg.AssetMaterialization("generator_weights", metadata=shown)

@@ -16,7 +16,13 @@ from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import URL
 
 from genopt_pipeline.settings import load_settings
-from genopt_pipeline.store.engine import DatabaseUnavailableError, first_line, reading_errors
+from genopt_pipeline.store import setup
+from genopt_pipeline.store.engine import (
+    DatabaseUnavailableError,
+    first_line,
+    open_engine,
+    reading_errors,
+)
 from genopt_pipeline.store.migrate import create_database
 from genopt_pipeline.store.server import resolve_urls
 
@@ -44,6 +50,31 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         raise DatabaseUnavailableError(
             f"Dagster's database {place} does not answer: {first_line(error.__cause__ or error)}"
         ) from error
+
+
+@contextmanager
+def existing_instance() -> Iterator[dg.DagsterInstance | None]:
+    """The instance of ``DAGSTER_HOME`` if its database holds one already; None without one.
+
+    Raises
+    ------
+    DatabaseUnavailableError, DatabaseFullError
+        It was there, and fails.
+    """
+    url = resolve_urls(load_settings()).dagster.set(drivername="postgresql+psycopg")
+    engine = open_engine(url, search_path="public")
+    try:
+        with reading_errors(url), engine.connect() as connection:
+            there = setup.table_exists(connection, "event_logs")
+    except DatabaseUnavailableError:
+        there = False
+    finally:
+        engine.dispose()
+    if not there:
+        yield None
+        return
+    with open_instance() as instance:
+        yield instance
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):

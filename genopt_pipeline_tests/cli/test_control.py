@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
+import dagster as dg
 import pytest
 
 from genopt_pipeline_tests.conftest import DATA
+from genopt_pipeline_tests.scenario import instance_on
 
 
 @pytest.fixture
@@ -29,6 +31,7 @@ def genopt(make_settings):
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if code == 0 else done.stderr
 
+    run.environment = environment
     return run
 
 
@@ -62,6 +65,24 @@ def test_a_tour_of_manual_control(genopt):
     data = genopt("dashboard")
     assert data["weights_sum"] == 1.0
     assert len(data["generators"]) == 13
+
+
+def test_a_change_by_command_shows_on_the_page_of_the_weights(
+    make_settings, genopt, tmp_path, monkeypatch
+):
+    settings = make_settings()
+    monkeypatch.setitem(
+        genopt.environment,
+        "GENOPT_DAGSTER_DATABASE_URL",
+        settings.dagster_database_url.get_secret_value(),
+    )
+    with instance_on(settings, tmp_path) as instance:
+        genopt("add-generator", "poet", "--reason", "new voice")
+        event = instance.get_latest_materialization_event(dg.AssetKey("generator_weights"))
+        shown = event.asset_materialization.metadata
+    assert shown["main/version"].value == 2
+    assert shown["dagster/row_count"].value == 13
+    assert shown["generator"].value == "poet"
 
 
 def test_what_cannot_be_done_is_one_clear_line(genopt):
