@@ -313,7 +313,9 @@ def demo(
 ) -> None:
     """Give a simulated account a history and run the whole loop on it, in real Dagster runs.
 
-    The numbers are simulated. Running it again goes on where it stopped.
+    The numbers are simulated. All posts are drawn by the default weights, since a backfill never
+    publishes; the last window's proposal is published at the end. `genopt simulate` shows learning
+    over months. Running it again works through the same windows up to now and doubles nothing.
     """
     settings = common.settings()
     if settings.source != "sandbox":
