@@ -63,7 +63,7 @@ def _do(
 
 
 def _tell_dagster(done: dict[str, Any]) -> None:
-    """Record the change on the page of the asset, where there is a Dagster; it is in force anyway."""
+    """Record the change on the asset's page too, where there is a Dagster; it holds anyway."""
     from genopt_pipeline.cli.server import dagster_home
     from genopt_pipeline.defs.control_job import materialization
     from genopt_pipeline.defs.instance import existing_instance

@@ -279,7 +279,7 @@ def make_checks() -> list[Any]:
             shown[f"{account_id}/posts"] = check.ratio.posts
             shown[f"{account_id}/left_out"] = check.left_out
             if check.ratio.p_value is not None:
-                shown[f"{account_id}/p_value"] = check.ratio.p_value
+                shown[f"{account_id}/p_value"] = float(f"{check.ratio.p_value:.3g}")
             if account_id in wrong:
                 shown[f"{account_id}/draws"] = metadata.table(
                     [
