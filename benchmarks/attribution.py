@@ -23,7 +23,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from genopt_pipeline.core.attribution import Attribution, AttributionConfig, attribute_followers
+from genopt_pipeline.core.attribution import (
+    Attribution,
+    AttributionConfig,
+    attribute_followers,
+    attribute_step,
+)
 from genopt_pipeline.core.attribution.engine import solve
 from genopt_pipeline.core.attribution.frames import FloatArray, build_problem
 from genopt_pipeline.core.attribution.step import solve_step
@@ -283,7 +288,7 @@ def costs(accounts: int) -> dict[str, Any]:
         recent = exposures[exposures["window_start"] >= deltas["window_start"].iloc[0]]
         timed(
             "step, from frames to frames",
-            partial(attribute_followers, deltas, recent, learned=whole.learned),
+            partial(attribute_step, deltas, recent, whole.learned),
         )
         problem = build_problem(deltas, recent, config)
         # the first call of all warms up

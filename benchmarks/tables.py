@@ -1,6 +1,7 @@
 """The tables of docs/engine/simulation.md, made from the results of the benchmarks.
 
-Run: python benchmarks/tables.py, after ``policies.py``, ``limits.py`` and ``expectation.py``.
+Run: python benchmarks/tables.py, after ``policies.py``, ``limits.py``, ``expectation.py`` and
+``attributed_policies.py``.
 Replaces what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` for each table of that name.
 """
 
@@ -123,12 +124,28 @@ def expectation(found: dict[str, Any]) -> str:
     return markdown([*head, "after three months", "accounts at 4.0"], rows)
 
 
+def attributed(found: list[dict[str, Any]]) -> str:
+    """What `thompson` captures from the follower count alone; null: how bold it is for nothing."""
+    at = {(r["exposure"], r["world"], r["day"]): r for r in found if r["policy"] == "thompson"}
+    days = sorted({day for _, _, day in at})
+    rows = []
+    for exposure in ("impressions", "profile_clicks"):
+        for world in (*WORLDS, "null"):
+            cells = [at[exposure, world, day] for day in days]
+            if world == "null":
+                shown = [f"{row['share_above_40']:.1%} of the time above 40 %" for row in cells]
+            else:
+                shown = [interval(row) for row in cells]
+            rows.append([exposure.replace("_", " "), world, *shown])
+    return markdown(["exposure", "world", *(f"{day} days" for day in days)], rows)
+
+
 def main() -> None:
     """Rewrite the page."""
     page = PAGE.read_text(encoding="utf-8")
     read = {
         name: json.loads((RESULTS / f"{name}.json").read_text())
-        for name in ("policies", "limits", "expectation")
+        for name in ("policies", "limits", "expectation", "attributed_policies")
     }
     tables = {
         "policies": policies(read["policies"]),
@@ -137,6 +154,7 @@ def main() -> None:
         "null": null(read["limits"]),
         "objective": objective(read["limits"]),
         "expectation": expectation(read["expectation"]),
+        "attributed": attributed(read["attributed_policies"]),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)

@@ -152,7 +152,7 @@ def _attribute(
     if learned is not None:
         known = inputs.between(start - STEP_LOOKBACK, end)
         if attribution.exposure_kind(known.exposures) == learned.exposure_kind:
-            result = attribution.attribute_followers(known.deltas, known.exposures, learned=learned)
+            result = attribution.attribute_step(known.deltas, known.exposures, learned)
             last = result.posts[
                 result.posts["window_start"] == known.deltas["window_start"].iloc[-1]
             ]

@@ -14,6 +14,7 @@ from genopt_pipeline.core.attribution import (
     AttributionConfig,
     Learned,
     attribute_followers,
+    attribute_step,
 )
 from genopt_pipeline.core.attribution.engine import solve
 from genopt_pipeline.core.attribution.frames import build_problem
@@ -278,7 +279,7 @@ def test_a_step_credits_what_the_fit_of_the_whole_month_credits(account, clicks)
     whole = attribute_followers(account.deltas, exposures)
     deltas, recent, complete = last_days(account, exposures)
     learned = Learned.from_json(json.loads(json.dumps(whole.learned.as_json())))
-    step = attribute_followers(deltas, recent, learned=learned)
+    step = attribute_step(deltas, recent, learned)
     assert_conserved(step, deltas)
     # posts that went live so late that older ones, known in part only, are gone
     recently = account.posted_hours[complete] >= 20 * 24 - 96
@@ -301,7 +302,7 @@ def test_a_step_conserves_whatever_comes(attributed_impressions, delta, seen):
     deltas = changes(*delta)
     exposures = gains(*[(f"p{p}", f"g0{p % 3}", j, i) for p, j, i, _, _ in seen])
     learned = attributed_impressions.learned
-    assert_conserved(attribute_followers(deltas, exposures, learned=learned), deltas)
+    assert_conserved(attribute_step(deltas, exposures, learned), deltas)
 
 
 def test_a_generator_that_the_fit_did_not_know_has_the_accounts_level(account):
@@ -309,7 +310,7 @@ def test_a_generator_that_the_fit_did_not_know_has_the_accounts_level(account):
     whole = attribute_followers(account.deltas, exposures)
     deltas, recent, _ = last_days(account, exposures)
     recent = recent.assign(generator_name=recent["generator_name"].replace("g03", "new"))
-    step = attribute_followers(deltas, recent, learned=whole.learned)
+    step = attribute_step(deltas, recent, whole.learned)
     assert_conserved(step, deltas)
     rates = step.generators.set_index("generator_name")
     assert "g03" not in rates.index
@@ -321,7 +322,7 @@ def test_a_generator_that_the_fit_did_not_know_has_the_accounts_level(account):
 def test_a_step_in_another_unit_of_exposure_is_an_error(account, attributed):
     deltas, recent, _ = last_days(account, without_clicks(account))
     with pytest.raises(ValueError, match="per unit of profile_clicks, but these exposures are imp"):
-        attribute_followers(deltas, recent, learned=attributed.learned)
+        attribute_step(deltas, recent, attributed.learned)
 
 
 def test_the_result_does_not_depend_on_the_order_of_rows_or_the_unit_of_exposure(account):

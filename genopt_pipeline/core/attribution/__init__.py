@@ -6,7 +6,7 @@ generators over time and weights (``estimation``, ``policies``); storage; window
 
 from genopt_pipeline.core.attribution.cases import attribute_case
 from genopt_pipeline.core.attribution.config import AttributionConfig
-from genopt_pipeline.core.attribution.engine import attribute_followers
+from genopt_pipeline.core.attribution.engine import attribute_followers, attribute_step
 from genopt_pipeline.core.attribution.frames import exposure_kind
 from genopt_pipeline.core.attribution.learned import Learned
 from genopt_pipeline.core.attribution.result import Attribution
@@ -17,5 +17,6 @@ __all__ = [
     "Learned",
     "attribute_case",
     "attribute_followers",
+    "attribute_step",
     "exposure_kind",
 ]

@@ -26,7 +26,6 @@ def attribute_followers(
     exposures: pd.DataFrame,
     *,
     config: AttributionConfig = AttributionConfig(),
-    learned: Learned | None = None,
 ) -> Attribution:
     """Credit an account's follower changes to its posts and to a baseline, no follower twice.
 
@@ -41,21 +40,42 @@ def attribute_followers(
         from ``window_start`` on. Exposure outside of all windows is not credited.
     config
         See ``AttributionConfig``.
-    learned
-        ``Attribution.learned`` of an earlier attribution of the account, at least a month long:
-        its parameters and rates are then taken as they are, and only the posts' luck is found and
-        the windows split, from a few days of data at a hundredth of the cost. What a post gained
-        before these days is then not in its total.
 
     Raises
     ------
     ValueError
-        Malformed input; the message names the frame, the column and the row. Or ``learned`` is of
-        another kind of exposure.
+        Malformed input; the message names the frame, the column and the row.
     """
     problem = build_problem(deltas, exposures, config)
-    if learned is None:
-        return report(problem, solve(problem, config), config)
+    return report(problem, solve(problem, config), config)
+
+
+def attribute_step(
+    deltas: pd.DataFrame,
+    exposures: pd.DataFrame,
+    learned: Learned,
+    *,
+    config: AttributionConfig = AttributionConfig(),
+) -> Attribution:
+    """The same of a few days, by what an earlier attribution of the account learned.
+
+    Its parameters and rates are taken as they are, and only the posts' luck is found and the
+    windows split, at a hundredth of the cost. What a post gained before these days is not in its
+    total.
+
+    Parameters
+    ----------
+    deltas, exposures, config
+        As in ``attribute_followers``.
+    learned
+        ``Attribution.learned`` of an attribution of, better, a month.
+
+    Raises
+    ------
+    ValueError
+        Malformed input, or exposures in another unit than ``learned.exposure_kind``.
+    """
+    problem = build_problem(deltas, exposures, config)
     return report(problem, solve_step(problem, config, learned), config)
 
 
