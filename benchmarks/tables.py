@@ -1,7 +1,7 @@
-"""The tables of docs/engine/simulation.md, made from the results of the benchmarks.
+"""The tables of docs/engine, made from the results of the benchmarks.
 
-Run: python benchmarks/tables.py, after ``policies.py``, ``limits.py``, ``expectation.py`` and
-``attributed_policies.py``.
+Run: python benchmarks/tables.py, after ``attribution.py``, ``policies.py``, ``limits.py``,
+``expectation.py`` and ``attributed_policies.py``.
 Replaces what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` for each table of that name.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs/engine/simulation.md"
+PAGES = Path(__file__).parents[1] / "docs/engine"
 WORLDS = ("stationary", "drift", "switch", "new_arm", "heavy_tail", "sparse", "dense", "shocks")
 
 #: The reference simulation of the same description: share captured at 90 days (30 days).
@@ -140,31 +140,122 @@ def attributed(found: list[dict[str, Any]]) -> str:
     return markdown(["exposure", "world", *(f"{day} days" for day in days)], rows)
 
 
+METHODS = {
+    "whole 24 h change": "whole 24 h change to every post (the earlier system)",
+    "last touch": "last touch",
+    "impression share": "impression share, no baseline",
+    "engine, impressions": "**this engine, impressions**",
+    "engine told all but the rates, impressions": "the same, told the true clock, lag and frailty",
+    "engine, profile clicks": "**this engine, profile clicks**",
+    "engine told all but the rates, profile clicks": "the same, told the true clock, lag, frailty",
+    "true follows": "true follows of every post",
+}
+MEASURES = {
+    "posts_covered": "90 % intervals of posts",
+    "generators_covered": "90 % intervals of generators",
+    "credit_z_square": "squared error of credited rates over the stated variance",
+    "b_within_2_se": "b within two standard errors",
+    "u_within_2_se": "u",
+    "lag_within_2_se": "lag",
+    "rate_within_2_se": "rates of generators",
+    "posts_correlation": "correlation of credit and truth, single posts",
+    "information": "ρ, median",
+    "credit_slope": "slope of credited log rates over true ones",
+    "estimated_rates_covered": "90 % intervals of the estimation that reads the credit",
+}
+
+
+def cases(found: dict[str, Any], spread: str) -> dict[str, dict[str, Any]]:
+    """What was measured at one spread of the rates, by case."""
+    return {
+        name.partition(" | ")[2]: of_case
+        for name, of_case in found["results"].items()
+        if name.startswith(f"{spread} | ")
+    }
+
+
+def methods(found: dict[str, Any], spread: str) -> str:
+    """Rank correlation, and credited over true followers."""
+    at = cases(found, spread)
+
+    def cell(measured: dict[str, list[float]]) -> str:
+        return " · ".join(
+            f"{measured[name][0]:.2f} ± {measured[name][1]:.2f}" for name in ("spearman", "total")
+        )
+
+    rows = [[said, *(cell(case[name]) for case in at.values())] for name, said in METHODS.items()]
+    return markdown(["method", *at], rows)
+
+
+def calibrated(found: dict[str, Any], spread: str) -> str:
+    """Means over accounts, from impressions and from profile clicks."""
+    at = cases(found, spread)
+    rows = [
+        [
+            said,
+            *(
+                f"{case['engine, impressions'][name][0]:.2f} · "
+                f"{case['engine, profile clicks'][name][0]:.2f}"
+                for case in at.values()
+            ),
+        ]
+        for name, said in MEASURES.items()
+    ]
+    return markdown(["", *at], rows)
+
+
+def cost(found: dict[str, Any]) -> str:
+    """Milliseconds of CPU, and how many of a fixed piece of numpy that is."""
+    unit = found["cost"]["workload_ms"]
+    rows = [
+        [name, f"{value['ms']:.1f}", f"{value['workloads']:.2f}"]
+        for name, value in found["cost"].items()
+        if name != "workload_ms"
+    ]
+    return markdown(["an account", "ms", f"in units of {unit:.1f} ms of numpy"], rows)
+
+
 def main() -> None:
-    """Rewrite the page."""
-    page = PAGE.read_text(encoding="utf-8")
+    """Rewrite the pages."""
     read = {
         name: json.loads((RESULTS / f"{name}.json").read_text())
-        for name in ("policies", "limits", "expectation", "attributed_policies")
+        for name in ("attribution", "policies", "limits", "expectation", "attributed_policies")
     }
-    tables = {
-        "policies": policies(read["policies"]),
-        "calibration": calibration(read["policies"]),
-        "limits": limits(read["limits"]),
-        "null": null(read["limits"]),
-        "objective": objective(read["limits"]),
-        "expectation": expectation(read["expectation"]),
-        "attributed": attributed(read["attributed_policies"]),
-    }
+    fill(
+        PAGES / "attribution.md",
+        {
+            "methods": methods(read["attribution"], "0.7"),
+            "methods_closer": methods(read["attribution"], "0.5"),
+            "calibrated": calibrated(read["attribution"], "0.7"),
+            "calibrated_closer": calibrated(read["attribution"], "0.5"),
+            "cost": cost(read["attribution"]),
+        },
+    )
+    fill(
+        PAGES / "simulation.md",
+        {
+            "policies": policies(read["policies"]),
+            "calibration": calibration(read["policies"]),
+            "limits": limits(read["limits"]),
+            "null": null(read["limits"]),
+            "objective": objective(read["limits"]),
+            "expectation": expectation(read["expectation"]),
+            "attributed": attributed(read["attributed_policies"]),
+        },
+    )
+
+
+def fill(path: Path, tables: dict[str, str]) -> None:
+    """Put each table in its place."""
+    page = path.read_text(encoding="utf-8")
     for name, table in tables.items():
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
-        new, count = pattern.subn(
+        page, count = pattern.subn(
             lambda _, t=table, n=name: f"<!-- {n} -->\n{t}\n<!-- /{n} -->", page
         )
         if count != 1:
-            raise SystemExit(f"{PAGE} has {count} places for the table {name}, not one")
-        page = new
-    PAGE.write_text(page, encoding="utf-8")
+            raise SystemExit(f"{path} has {count} places for the table {name}, not one")
+    path.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
