@@ -92,14 +92,22 @@ def weights(
 
     settings = common.settings()
     pipeline = make_pipeline(settings)
-    moment = pipeline.now() if at is None else common.time_of(at, "--at")
+    now = pipeline.now()
+    moment = now if at is None else common.time_of(at, "--at")
+    if moment > now:
+        raise CommandError(f"--at {moment:%Y-%m-%d %H:%M} lies in the future")
     with pipeline.read() as connection:
+        weight_store.live_weights(connection, settings.account)  # the account must be registered
         found = weight_store.weights_in_force(connection, settings.account, moment)
+        registered_at = weight_store.registered_at(connection, settings.account)
+    # nothing was in force yet: the first weights are taken for all time before the account
+    assumed = moment < registered_at and found.version == 1
     if as_json:
         common.emit(
             {
                 "account": settings.account,
                 "at": moment,
+                "assumed": assumed,
                 "version": found.version,
                 "weights": found.by_name,
                 "states": {
@@ -109,7 +117,13 @@ def weights(
             }
         )
         return
-    table = Table(title=f"version {found.version}, in force at {moment:%Y-%m-%d %H:%M} UTC")
+    title = f"version {found.version}, in force at {moment:%Y-%m-%d %H:%M} UTC"
+    if assumed:
+        title = (
+            f"the account was registered at {registered_at:%Y-%m-%d %H:%M} UTC, after "
+            f"{moment:%Y-%m-%d %H:%M}: its first weights, taken for all time before"
+        )
+    table = Table(title=title)
     for column in ("generator", "weight", "state"):
         table.add_column(column, justify="right" if column == "weight" else "left")
     for name, row in sorted(found.generators.items(), key=lambda item: (-item[1].weight, item[0])):

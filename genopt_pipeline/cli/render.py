@@ -9,6 +9,7 @@ shows as what it is. What is not known is an en dash, never 0.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,10 +23,12 @@ from rich.text import Text
 from genopt_pipeline.core.appraisal import Appraisal
 from genopt_pipeline.core.evaluation import Uplift
 from genopt_pipeline.core.health import HealthReport
-from genopt_pipeline.report.markdown import UNKNOWN, between, rate
+from genopt_pipeline.report.markdown import UNKNOWN, between, gains, moment, rate, what_happened
 from genopt_pipeline.report.sparkline import sparkline
 
 _BLANK: Final = Text("")
+#: A run by its first eight digits, as Dagster's UI shows it.
+_RUN_ID: Final = re.compile(r"(\b[0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 #: Values of a sparkline in the table of generators.
 SPARKLINE: Final = 9
 SIMULATED_ACCOUNT: Final = "a simulated account: no number here was measured on a real one"
@@ -220,7 +223,8 @@ def appraisal(found: Appraisal, *, in_force: str = "in force") -> RenderableType
         "by the model",
         "90 %",
         "over default",
-        right=(1, 2, 3, 4, 5),
+        "90 %",
+        right=(1, 2, 3, 4, 5, 6),
     )
     for worth in found.worths:
         table.add_row(
@@ -229,7 +233,8 @@ def appraisal(found: Appraisal, *, in_force: str = "in force") -> RenderableType
             between(worth.off_policy.low, worth.off_policy.high),
             rate(worth.model.f_per_1k),
             between(worth.model.low, worth.model.high),
-            number(worth.over_default.gain, "+z.1%"),
+            number(worth.over_default.gain, "+z.0%"),
+            gains(worth.over_default.low, worth.over_default.high),
         )
     lines: list[RenderableType] = [
         Text(
@@ -260,7 +265,7 @@ def uplift(found: Uplift) -> str:
     if found.gain is None or found.low is None or found.high is None:
         return f"{UNKNOWN} ({found.holdout_posts} measured posts are held out)"
     return (
-        f"{found.gain:+z.0%} (90 % {found.low:+z.0%} to {found.high:+z.0%}), "
+        f"{found.gain:+z.0%} (90 % {gains(found.low, found.high)}), "
         f"{found.posts:,d} posts against {found.holdout_posts:,d}"
     )
 
@@ -361,27 +366,27 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
         "90 %",
         "by the model",
         "90 %",
-        "replay over it",
-        right=(1, 2, 3, 4, 5),
+        "replay over",
+        "90 %",
+        right=(1, 2, 3, 4, 5, 6),
     )
     for value in found["values"]:
-        gain = value["replayed_over"]["gain"]
+        over = {} if value["name"] == "replayed" else value["replayed_over"]
         values.add_row(
             "in force then" if value["name"] == "in_force" else value["name"],
             rate(value["off_policy"]["f_per_1k"]),
             between(value["off_policy"]["low"], value["off_policy"]["high"]),
             rate(value["model"]["f_per_1k"]),
             between(value["model"]["low"], value["model"]["high"]),
-            UNKNOWN if value["name"] == "replayed" else number(gain, "+z.1%"),
+            number(over.get("gain"), "+z.0%"),
+            gains(over.get("low"), over.get("high")),
         )
     drawn = found["as_drawn"]
     values.add_row(
         "as drawn",
         rate(drawn["f_per_1k"]),
         between(drawn["low"], drawn["high"]),
-        UNKNOWN,
-        UNKNOWN,
-        UNKNOWN,
+        *[UNKNOWN] * 4,
     )
     parts += [Text("F/1K"), values]
     if not drawn["posts"]:
@@ -447,21 +452,26 @@ def alerts(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def history(events: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return events of ``optimization_events``, in the order given."""
+    """Return rows of ``recent_events``, in the order given."""
     if not events:
         return Text("no events yet")
-    table = _table("time (UTC)", "event", "changed", "what happened", flexible=(3,))
+    table = _table(
+        "id", "time (UTC)", "event", "changed", "what happened", right=(0, 3), flexible=(4,)
+    )
     for event in events:
         ok = event.get("success") is not False
-        told = [event.get("reason"), None if ok else event.get("error_message")]
+        told = [what_happened(event)]
         if event.get("top_performer"):
             top = f"top {event['top_performer']} {rate(event.get('top_performer_f_per_1k'))}"
             told.append(top)
+        if event.get("created_by"):
+            told.append("by " + _RUN_ID.sub(r"\1", str(event["created_by"])))
         table.add_row(
+            number(event.get("id"), "d"),
             _moment(event.get("effective_at") or event.get("created_at")),
             Text(str(event["event_type"]).replace("_", " "), "" if ok else "bold red"),
             number(event.get("generators_updated"), "d"),
-            plain("; ".join(str(part) for part in told if part)),
+            plain("; ".join(part for part in told if part)),
         )
     return table
 
@@ -679,4 +689,4 @@ def _table(*names: str, right: tuple[int, ...] = (), flexible: tuple[int, ...] =
 
 
 def _moment(at: Any) -> str:
-    return f"{at:%m-%d %H:%M}" if isinstance(at, datetime) else UNKNOWN
+    return moment(at) if isinstance(at, datetime) else UNKNOWN

@@ -197,7 +197,7 @@ def _explain_view(
         engine = decision["engine"] or {}
         facts |= {
             "window": f"{decision['window_start']:%Y-%m-%d %H:%M} to "
-            f"{decision['window_end']:%m-%d %H:%M} UTC, {decision['decision']}",
+            f"{decision['window_end']:%Y-%m-%d %H:%M} UTC, {decision['decision']}",
             decision["policy"]: f"weight {decision['weight_before']:.4f} → "
             f"{render.number(decision['weight_after'], '.4f')}, target "
             f"{render.number(decision['target'], '.4f')}",

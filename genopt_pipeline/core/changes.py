@@ -5,11 +5,15 @@ hundredth is half of a weight of 0.02 and nothing to one of 0.40.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 #: From this share of the old weight on, a change is significant.
 SIGNIFICANT_SHARE: Final = 0.05
+
+#: From when on an account's first weights hold: they are taken for all time before it had others.
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def change_percent(old: float | Decimal, new: float | Decimal) -> float | None:
@@ -45,3 +49,23 @@ def describe_changes(
         for name in sorted(after)
         if before[name] != after[name]
     ]
+
+
+def describe_states(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One entry for each generator whose status or lock changes, by name; a new one has no old."""
+    changed = []
+    for name in sorted(after):
+        old, new = before.get(name, {}), after[name]
+        if old != new:
+            changed.append(
+                {
+                    "generator": name,
+                    "old_status": old.get("status"),
+                    "new_status": new["status"],
+                    "old_locked": old.get("locked"),
+                    "new_locked": new["locked"],
+                }
+            )
+    return changed

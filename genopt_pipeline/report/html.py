@@ -27,7 +27,14 @@ from genopt_pipeline.core.appraisal import Appraisal, DrawCheck
 from genopt_pipeline.core.health import HealthReport
 from genopt_pipeline.core.performance import account_totals
 from genopt_pipeline.report import charts
-from genopt_pipeline.report.markdown import UNKNOWN, between, format_cell, rate
+from genopt_pipeline.report.markdown import (
+    UNKNOWN,
+    between,
+    format_cell,
+    gains,
+    rate,
+    what_happened,
+)
 
 #: Rows of a chart's table; a longer one ends with the number left out, never silently.
 MOST_ROWS: Final = 400
@@ -318,7 +325,7 @@ def _appraisal(data: ReportData) -> str:
                     rate(worth.model.f_per_1k),
                     between(worth.model.low, worth.model.high),
                     _number(worth.over_default.gain, "+z.0%"),
-                    _gains(worth.over_default.low, worth.over_default.high),
+                    gains(worth.over_default.low, worth.over_default.high),
                 )
             ),
         ]
@@ -342,7 +349,7 @@ def _proofs(found: Appraisal) -> str:
     said = (
         f"no holdout of measured posts ({holdout.holdout_posts} posts)"
         if holdout.gain is None
-        else f"{holdout.gain:+z.0%} (90 % {_gains(holdout.low, holdout.high)}) from "
+        else f"{holdout.gain:+z.0%} (90 % {gains(holdout.low, holdout.high)}) from "
         f"{holdout.posts:,d} posts against {holdout.holdout_posts:,d} held out"
     )
     draw = "too few posts to test" if ratio.p_value is None else f"p = {ratio.p_value:.3g}"
@@ -356,24 +363,28 @@ def _proofs(found: Appraisal) -> str:
     return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _gains(low: float | None, high: float | None) -> str:
-    return UNKNOWN if low is None or high is None else f"{low:+z.0%}…{high:+z.0%}"
-
-
 def _events(data: ReportData) -> str:
     if not data.events:
         return _section("Decisions", "<p>No decision has been made yet.</p>")
     rows = [
         [
+            f'<td class="n">{_cell(event.get("id"))}</td>',
             f"<td>{_cell(event.get('effective_at') or event.get('created_at'))}</td>",
             f"<td>{_escape(str(event['event_type']).replace('_', ' '))}</td>",
             f'<td class="n">{_cell(event.get("generators_updated"))}</td>',
-            f"<td>{_escape(event.get('reason') or event.get('error_message') or '')}</td>",
+            f"<td>{_escape(what_happened(event))}</td>",
+            f"<td>{_escape(event.get('created_by') or '')}</td>",
         ]
         for event in data.events
     ]
     return _section(
-        "Decisions", _table("Latest events", ["Time (UTC)", "Event", "Changed", "Reason"], rows)
+        "Decisions",
+        _table(
+            "Latest events",
+            ["Id", "Time (UTC)", "Event", "Changed", "What happened", "By"],
+            rows,
+            numeric={"Id", "Changed"},
+        ),
     )
 
 

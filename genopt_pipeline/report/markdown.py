@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from genopt_pipeline.core.changes import BEGINNING
+
 UNKNOWN: Final = "–"
 _ESCAPED: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>#|~"} | {"&": "&amp;"})
 
@@ -34,8 +36,13 @@ def format_cell(value: Any, digits: int = 4) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,d}"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
+        return moment(value)
     return str(value)
+
+
+def moment(at: datetime) -> str:
+    """Return a time to the minute; an account's first weights hold from no time in particular."""
+    return "from the start" if at == BEGINNING else f"{at:%Y-%m-%d %H:%M}"
 
 
 def rate(value: Any) -> str:
@@ -56,6 +63,35 @@ def between(low: Any, high: Any) -> str:
     if low < 0.005 and upper != UNKNOWN and high >= 0.1:
         lower = "0.00"  # beside such an upper end the size of the lower one says nothing
     return f"{lower}…{upper}"
+
+
+def gains(low: float | None, high: float | None) -> str:
+    """Return an interval of relative gains in whole percent, or a dash."""
+    return UNKNOWN if low is None or high is None else f"{low:+z.0%}…{high:+z.0%}"
+
+
+def what_happened(event: Mapping[str, Any]) -> str:
+    """Return an event of ``optimization_events`` in words: whose state changed, and why."""
+    failed = event.get("success") is False
+    told = [*_states(event.get("states_changed") or ()), event.get("reason")]
+    told += [event.get("error_message")] if failed else []
+    return "; ".join(str(part) for part in told if part)
+
+
+def _states(changed: Sequence[Mapping[str, Any]], most: int = 4) -> list[str]:
+    said = []
+    for each in changed[:most]:
+        if each["old_status"] is None:
+            words = [f"new, {each['new_status']}"]
+        elif each["old_status"] != each["new_status"]:
+            words = [f"{each['old_status']} → {each['new_status']}"]
+        else:
+            words = []
+        if each["new_locked"] != bool(each["old_locked"]):
+            words.append("locked" if each["new_locked"] else "unlocked")
+        said.append(f"{each['generator']}: {', '.join(words)}")
+    left = len(changed) - most
+    return [*said, f"and {left} more"] if left > 0 else said
 
 
 def markdown_table(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from genopt_pipeline.core.changes import describe_changes
+from genopt_pipeline.core.changes import BEGINNING, describe_changes, describe_states
 from genopt_pipeline.core.episodes import BEGINS, ENDS, Episode
 from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
 from genopt_pipeline.store import schema
@@ -120,10 +120,18 @@ def ensure_account(
         account_id,
         rows,
         expected_version=0,
-        effective_at=datetime.fromisoformat("1970-01-01T00:00:00+00:00"),
+        effective_at=BEGINNING,
         event=Event("initial_weights", reason=EPOCH_REASON),
     )
     return True
+
+
+def registered_at(connection: Connection, account_id: str) -> datetime:
+    """When a registered account was registered."""
+    table = schema.accounts
+    query = select(table.c.created_at).where(table.c.account_id == account_id)
+    at: datetime = connection.execute(query).scalar_one()
+    return at
 
 
 def live_weights(connection: Connection, account_id: str) -> Weights:
@@ -408,12 +416,29 @@ def open_episodes(connection: Connection, account_id: str) -> set[Episode]:
 
 
 def recent_events(connection: Connection, account_id: str, limit: int = 20) -> list[dict[str, Any]]:
-    """Newest events first, as dictionaries of their columns."""
-    table = schema.optimization_events
+    """Newest events first, as dictionaries of their columns.
+
+    ``states_changed`` says whose status or lock the event changed, see ``describe_states``; empty
+    for an account's first weights, which change nothing.
+    """
+    table, earlier = schema.optimization_events, schema.optimization_events.alias()
     rows = connection.execute(
-        select(table)
+        select(table, earlier.c.states_after.label("states_before"))
+        .join_from(
+            table,
+            earlier,
+            (earlier.c.account_id == table.c.account_id)
+            & (earlier.c.weights_version == table.c.weights_version - 1),
+            isouter=True,
+        )
         .where(table.c.account_id == account_id)
         .order_by(table.c.id.desc())
         .limit(limit)
     ).mappings()
-    return [dict(row) for row in rows]
+    events = []
+    for row in rows:
+        event = dict(row)
+        before, after = event.pop("states_before"), event["states_after"]
+        event["states_changed"] = [] if before is None else describe_states(before, after)
+        events.append(event)
+    return events

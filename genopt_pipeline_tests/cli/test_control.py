@@ -62,6 +62,10 @@ def test_a_tour_of_manual_control(genopt):
         "initial_weights",
     ]
     assert all(event["reason"] for event in events)
+    changed = {event["event_type"]: event["states_changed"] for event in events}
+    assert [each["generator"] for each in changed["locked"]] == ["coach"]
+    assert changed["generator_disabled"][0]["new_status"] == "disabled"
+    assert changed["manual_override"] == changed["initial_weights"] == []
     data = genopt("dashboard")
     assert data["weights_sum"] == 1.0
     assert len(data["generators"]) == 13

@@ -156,6 +156,9 @@ def test_the_weights_of_an_earlier_time_are_shown_as_they_were(genopt, clock):
     assert now["weights"]["coach"] == 0.2
     assert now["states"]["coach"] == {"status": "active", "locked": True}
     assert genopt("weights", "--at", earlier) == before
+    assert "lies in the future" in genopt(
+        "weights", "--at", (clock.at + timedelta(days=1)).isoformat(), code=1
+    )
     out, _, _ = genopt.raw("weights")
     assert "active, locked" in out
     _, err, code = genopt.raw("weights", "--at", "yesterday")
@@ -193,3 +196,17 @@ def test_the_step_is_told_as_a_share_of_the_way_beside_changes_in_percent(genopt
     assert "in percent of the old weight; a cycle goes 30% of the way to a target" in " ".join(
         out.split()
     )
+
+
+def test_before_the_account_was_registered_its_first_weights_are_said_to_be_assumed(
+    genopt, clock, pipeline
+):
+    with pipeline.write() as connection:
+        connection.execute(text("UPDATE genopt.accounts SET created_at = :at"), {"at": START})
+    assert genopt("weights", "--at", (START - timedelta(days=1)).isoformat())["assumed"] is True
+    assert genopt("weights")["assumed"] is False
+    out, _, code = genopt.raw("weights", "--at", "2020-01-01")
+    assert code == 0
+    said = " ".join(out.split())
+    assert "in force" not in said
+    assert "its first weights" in said

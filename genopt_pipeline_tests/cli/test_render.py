@@ -13,6 +13,7 @@ from rich.console import Console
 
 from genopt_pipeline.cli import render
 from genopt_pipeline.core.appraisal import Appraisal, DrawCheck, Worth
+from genopt_pipeline.core.changes import BEGINNING
 from genopt_pipeline.core.evaluation import SampleRatio, Uplift, Value
 from genopt_pipeline.core.generators import DEFAULT_WEIGHTS
 from genopt_pipeline.core.health import HealthObservations, check_health
@@ -180,6 +181,43 @@ def test_history_alerts_and_explanations_fit_however_long_their_words_are():
     assert "0.1000" in text
 
 
+def test_an_event_says_its_id_whose_state_it_changed_who_did_it_and_in_which_year():
+    locked = {
+        "id": 41,
+        "event_type": "locked",
+        "effective_at": NOW,
+        "generators_updated": 0,
+        "reason": "keep it",
+        "created_by": "genopt lock (ann)",
+        "states_changed": [
+            {
+                "generator": "coach",
+                "old_status": "active",
+                "new_status": "active",
+                "old_locked": False,
+                "new_locked": True,
+            }
+        ],
+    }
+    disabled = locked["states_changed"][0] | {"new_status": "disabled", "new_locked": False}
+    new = {**disabled, "generator": "poet", "old_status": None, "old_locked": None}
+    run = "dagster run 477c02e1-7610-4d91-9ebf-d4bdbe8e7939"
+    first = {"id": 1, "event_type": "initial_weights", "effective_at": BEGINNING}
+    others = locked | {"id": 42, "states_changed": [disabled, new], "created_by": run}
+    text = text_of(render.history([others, locked, first]))
+    assert_fits(text)
+    said = " ".join(text.split())
+    assert "41 2026-09-01 12:00 locked" in said
+    assert "coach: locked" in said
+    assert "by genopt lock (ann)" in said
+    assert "coach: active → disabled" in said
+    assert "poet: new, disabled" in said
+    assert "by dagster run 477c02e1" in said
+    assert "7610-4d91" not in said
+    assert "1 from the start initial weights" in said
+    assert "1970" not in said
+
+
 def test_an_import_summary_adds_up_and_names_row_column_and_reason():
     summary = {
         "file": "export.csv",
@@ -238,10 +276,11 @@ def test_what_is_not_known_of_the_weights_is_a_dash_and_a_false_draw_is_said_alo
     assert "[red]x[/red]" in text
     assert "price of the guards in F/1K: floor 0.25" in text
     value = Value(2.5, 1.5, 3.5, 10, 9.0)
-    gain = Uplift(-0.001, -0.2, 0.3, 0.1, 0, 0)
+    gain = Uplift(0.001, -0.2, 0.3, 0.1, 0, 0)
     text = text_of(render.appraisal(appraisal_of(fair, off_policy=value, over_default=gain)))
     assert "1.50…3.50" in text
-    assert "-0.1%" in text
+    row = next(line for line in text.splitlines() if line.startswith("in force"))
+    assert row.split()[-2:] == ["+0%", "-20%…+30%"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=6, unique=True))
@@ -268,7 +307,7 @@ def test_a_replay_fits_whatever_its_generators_are_called(names):
                 "off_policy": value,
                 "model": value,
                 "mean_weights": weights,
-                "replayed_over": {"gain": 12.5},
+                "replayed_over": {"gain": 12.5, "low": -0.5, "high": 40.0},
             }
             for name in ("replayed", "in_force", "default")
         ],
