@@ -153,11 +153,21 @@ def db_url(
         sys.stdout.write(url + "\n")
 
 
-def down(as_json: AsJson = False) -> None:
+def down(
+    force: Annotated[
+        bool, typer.Option("--force", help="Stop it also under a running `genopt up`.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Stop the embedded PostgreSQL server; your data stay."""
     settings = common.settings()
     if settings.database_url is not None:
         raise CommandError("GENOPT_DATABASE_URL names a server that genopt does not manage")
+    if not force and server.is_in_use(settings.home):
+        raise CommandError(
+            f"`genopt up` or `genopt demo` works on {settings.home.resolve()}: stop it first "
+            "(Ctrl-C), or give --force"
+        )
     stopped = server.stop_embedded(settings.home)
     if as_json:
         common.emit({"stopped": stopped})
@@ -247,6 +257,7 @@ def _history(settings: Settings, days: int, *, quiet: bool) -> dict[str, Any]:
     start = history.start_of_history(pipeline, now, days)
     stages = history.plan(start, now)
     with (
+        _in_use(settings),
         open_instance() as instance,
         Progress(
             SpinnerColumn(),
@@ -407,6 +418,18 @@ def serve_ui(settings: Settings) -> None:
     CommandError
         They stopped by themselves.
     """
+    with _in_use(settings):
+        _serve(settings)
+
+
+def _in_use(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """While it lasts `genopt down` leaves the embedded server alone."""
+    return (
+        server.in_use(settings.home) if settings.database_url is None else contextlib.nullcontext()
+    )
+
+
+def _serve(settings: Settings) -> None:
     from genopt_pipeline.defs.schedules import next_ticks
 
     home = dagster_home()

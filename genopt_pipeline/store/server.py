@@ -4,7 +4,10 @@ A laptop and the tests use a real PostgreSQL that lives in the data folder; a de
 own server. Nothing here knows about tables.
 """
 
+import fcntl
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +17,9 @@ from sqlalchemy.exc import ArgumentError
 
 from genopt_pipeline.settings import Settings
 from genopt_pipeline.store.engine import first_line
+
+#: In the data folder; locked for as long as a program works on it.
+_LOCK_NAME = "in_use.lock"
 
 
 class DatabaseUrlError(ValueError):
@@ -96,6 +102,28 @@ def programs() -> Path:
     assert package is not None  # noqa: S101 - a dependency
     assert package.origin is not None  # noqa: S101 - it has files
     return Path(package.origin).parent / "pginstall18" / "bin"
+
+
+@contextmanager
+def in_use(home: Path) -> Iterator[None]:
+    """Say for as long as it lasts that something of this folder runs; see :func:`is_in_use`."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / _LOCK_NAME).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def is_in_use(home: Path) -> bool:
+    """Whether another process says so; one that died says nothing any more."""
+    path = home / _LOCK_NAME
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def stop_embedded(home: Path) -> bool:

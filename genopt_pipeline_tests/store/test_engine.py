@@ -1,5 +1,8 @@
 """What can be wrong with the database is told as what it is."""
 
+import subprocess
+import sys
+
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -48,3 +51,18 @@ def test_the_embedded_servers_log_says_why_it_stopped(tmp_path):
         '2026 UTC [1] PANIC:  could not write "x": No space left on device\n2026 [2] a\n'
     )
     assert "No space left" in server.last_trouble(tmp_path)
+
+
+def test_a_folder_is_in_use_for_as_long_as_the_program_that_says_so_lives(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from genopt_pipeline.store import server\n"
+        "with server.in_use(Path(sys.argv[1])): print('in use', flush=True); sys.stdin.read()"
+    )
+    assert not server.is_in_use(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"in use\n"
+        assert server.is_in_use(tmp_path)
+        process.kill()
+    assert not server.is_in_use(tmp_path)
