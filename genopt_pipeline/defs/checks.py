@@ -92,13 +92,23 @@ def freshness(asset: str, reports: Mapping[str, HealthReport]) -> Judgement:
     statuses: set[str] = set()
     said = {}
     for account_id, health in reports.items():
-        found = [check for check in health.checks if check.name == FRESH[asset]]
-        # an account whose metrics are imported has no such check: there nothing gets stale
-        statuses |= {check.status for check in found}
-        said[account_id] = found[0].reason if found else "nothing is collected for this account"
+        checks = {check.name: check for check in health.checks}
+        found = checks.get(FRESH[asset])
+        # an account whose metrics are imported has no check of them: what it never had is not stale
+        imported = "metrics" not in checks
+        if checks["database"].status == "critical":
+            statuses.add("critical")
+            said[account_id] = checks["database"].reason
+        elif found is None:
+            said[account_id] = "nothing is collected for this account"
+        elif imported and found.status == "no_data":
+            said[account_id] = f"{found.reason}; its metrics are imported"
+        else:
+            statuses.add(found.status)
+            said[account_id] = found.reason
     return Judgement(
         not statuses & {"critical", "degraded", "no_data"},
-        "; ".join(said.values()),
+        "; ".join(f"{account_id}: {reason}" for account_id, reason in said.items()),
         said,
         dg.AssetCheckSeverity.ERROR if "critical" in statuses else dg.AssetCheckSeverity.WARN,
     )

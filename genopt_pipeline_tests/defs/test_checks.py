@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from genopt_pipeline.core.health import HealthObservations, check_health
 from genopt_pipeline.defs import checks
 from genopt_pipeline.defs.build import build_defs
 from genopt_pipeline.defs.jobs import ATTRIBUTE, INGEST, PUBLISH
@@ -128,6 +129,33 @@ def test_checks_pass_in_runs_and_fail_on_what_they_are_there_for(installation):
     stale = late["generator_f_per_1k", "data_are_fresh"]
     assert not stale.passed
     assert stale.severity == dg.AssetCheckSeverity.ERROR
+
+
+def health_of(**changes):
+    known = {
+        "weights": {"a": 1.0},
+        "last_metrics_at": NOW,
+        "last_followers_at": NOW,
+        "last_performance_at": NOW,
+    }
+    return check_health(HealthObservations(**(known | changes)), now=NOW)
+
+
+def test_freshness_names_the_account_and_expects_nothing_of_one_that_imports_only():
+    good = health_of()
+    imported = health_of(collects=False, last_performance_at=None)
+    judged = checks.freshness("generator_f_per_1k", {"main": good, "mine": imported})
+    assert judged.passed
+    assert "mine: no performance table yet; its metrics are imported" in judged.description
+    assert checks.freshness("raw_post_metrics", {"main": good, "mine": imported}).passed
+    old = health_of(last_performance_at=NOW - hours(30))
+    judged = checks.freshness("generator_f_per_1k", {"main": good, "other": old})
+    assert not judged.passed
+    assert "other: the latest performance table is 30.0 hours old" in judged.description
+    new = health_of(last_performance_at=None)
+    assert not checks.freshness("generator_f_per_1k", {"new": new}).passed
+    away = check_health(HealthObservations(database_error="gone"), now=NOW)
+    assert not checks.freshness("raw_post_metrics", {"main": away}).passed
 
 
 def test_a_name_that_nobody_knows_fails_its_check_and_is_shown(installation):
