@@ -5,6 +5,7 @@ A thing that could not be looked at, because what it depends on is not there, is
 right nor wrong.
 """
 
+import difflib
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -145,6 +146,23 @@ def judge_months(present: Collection[str], now: datetime) -> Finding:
             "They are made when the first reading comes; the role must own the schema for that.",
         )
     return Finding("table_partitions", "ok", f"partitions exist up to {max(present)}")
+
+
+def judge_variables(given: Collection[str], known: Collection[str]) -> Finding:
+    """Do all variables of the environment name a setting; their values were judged before."""
+    strange = sorted(set(given) - set(known))
+    if not strange:
+        return Finding("settings", "ok", "every GENOPT_ variable is a setting, of an allowed value")
+    told = []
+    for name in strange:
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        told.append(f"{name} (is {near[0]} meant?)" if near else name)
+    return Finding(
+        "settings",
+        "warning",
+        f"no setting, and not read: {', '.join(told)}",
+        "Correct the name or remove the variable; `genopt settings` lists all.",
+    )
 
 
 def judge_start(start: datetime, now: datetime) -> Finding:

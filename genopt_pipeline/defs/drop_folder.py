@@ -273,9 +273,10 @@ def make_drop_folder() -> tuple[dg.JobDefinition, dg.SensorDefinition]:
         cursor = json.dumps({name: asdict(item) for name, item in seen.items()})
         with pipeline.read() as connection:
             if settings.account not in weight_store.list_accounts(connection):
-                return dg.SensorResult(
-                    skip_reason=f"account {settings.account!r} is not registered"
-                )
+                said = f"account {settings.account!r} is not registered: {weight_store.REGISTER}"
+                if seen and cursor != context.cursor:  # once, until the files change
+                    context.log.warning("%s waits: %s", folder, said)
+                return dg.SensorResult(skip_reason=said, cursor=cursor)
         wanted = due(pipeline, folder, seen)
         if wanted is None:
             waiting = sum(item.content_hash is None for item in seen.values())

@@ -71,6 +71,32 @@ def x_user_id(settings: Settings) -> str | None:
     return number if first_generation else None
 
 
+def _lacking(settings: Settings) -> str:
+    """What is not set of either way to authenticate."""
+    ways = {
+        "OAuth 1.0a": (
+            "x_consumer_key",
+            "x_consumer_secret",
+            "x_access_token",
+            "x_access_token_secret",
+        ),
+        "OAuth 2.0": ("x_user_id", "x_access_token"),
+    }
+    told = []
+    for way, names in ways.items():
+        unset = [f"GENOPT_{name.upper()}" for name in names if getattr(settings, name) is None]
+        if unset:
+            told.append(f"{way} lacks {', '.join(unset)}")
+        elif way == "OAuth 1.0a":
+            # its token begins with the account's number, and this one does not
+            told.append("GENOPT_X_USER_ID is not set")
+    return (
+        "; ".join(told)
+        + ". Set those of one way (OAuth 2.0 also takes GENOPT_X_REFRESH_TOKEN with "
+        "GENOPT_X_CLIENT_ID, by which its token is renewed); see docs/x_api.md"
+    )
+
+
 def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
     """The X API of the configured account.
 
@@ -81,8 +107,8 @@ def x_api_source(pipeline: Pipeline, account_id: str) -> XApiSource:
     """
     settings = pipeline.settings
     user_id = x_user_id(settings)
-    if user_id is None:
-        raise SourceRefusedError("GENOPT_SOURCE is x_api, but GENOPT_X_USER_ID is not set")
+    if user_id is None or settings.x_access_token is None:
+        raise SourceRefusedError(f"GENOPT_SOURCE is x_api, but {_lacking(settings)}")
     try:
         config = XApiConfig(
             user_id=user_id,

@@ -20,6 +20,7 @@ from genopt_pipeline.defs.build import build_defs
 from genopt_pipeline.defs.resources import Pipeline
 from genopt_pipeline.defs.sources import simulated_by_default, x_api_source, x_user_id
 from genopt_pipeline.sandbox.world import WORLDS
+from genopt_pipeline.settings import Settings
 from genopt_pipeline.sources.base import SourceError
 from genopt_pipeline.store import monitoring, setup, source_states
 from genopt_pipeline.store import weights as weight_store
@@ -71,7 +72,10 @@ def validate(pipeline: Pipeline, *, dagster_home: Path, online: bool = False) ->
     """
     settings, now = pipeline.settings, pipeline.now()
     findings = [
-        Finding("settings", "ok", "every GENOPT_ variable has an allowed value"),
+        validation.judge_variables(
+            {name for name in os.environ if name.startswith("GENOPT_")},
+            {f"GENOPT_{name.upper()}" for name in Settings.model_fields},
+        ),
         validation.judge_start(settings.start, now),
         _home(settings.home),
         _tokens(settings.home),
@@ -151,9 +155,13 @@ def _urls(pipeline: Pipeline) -> tuple[DatabaseUrls | None, Finding]:
         return None, Finding("database", "error", where, f"{action[0].upper()}{action[1:]}.")
     except (DatabaseUrlError, EmbeddedServerError) as error:
         return None, Finding("database", "error", str(error), "Correct the address or the folder.")
-    kind = "embedded" if pipeline.settings.database_url is None else "your"
-    where = f" in {data_directory(pipeline.settings.home)}" if kind == "embedded" else ""
-    return urls, Finding("database", "ok", f"the {kind} PostgreSQL {version}{where} answers")
+    if pipeline.settings.database_url is None:
+        answers = (
+            f"the embedded PostgreSQL {version} in {data_directory(pipeline.settings.home)} answers"
+        )
+    else:
+        answers = f"the PostgreSQL {version} that GENOPT_DATABASE_URL names answers"
+    return urls, Finding("database", "ok", answers)
 
 
 @contextmanager
@@ -223,9 +231,14 @@ def _account(connection: Any, account_id: str, pipeline: Pipeline) -> list[Findi
     try:
         live = weight_store.live_weights(connection, account_id)
     except weight_store.UnknownAccountError as error:
-        because = "the account is not registered"
+        because, register = "the account is not registered", weight_store.REGISTER
         return [
-            Finding("account", "error", str(error), MIGRATE),
+            Finding(
+                "account",
+                "error",
+                str(error).split(";")[0],
+                f"{register[0].upper()}{register[1:]}.",
+            ),
             *(skipped(name, because) for name in ("weights", "aliases", "quarantine", "policy")),
         ]
     findings = [

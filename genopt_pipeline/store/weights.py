@@ -22,6 +22,11 @@ from genopt_pipeline.store.engine import lock_account
 
 QUANTUM = Decimal("0.0001")
 EPOCH_REASON = "default weights"
+#: How an account comes to be registered, with whose generators.
+REGISTER = (
+    "with GENOPT_ACCOUNT set to it, run `genopt migrate` (the twelve default generators) or "
+    "`genopt import EXPORT --labels LABELS --new-account` (the generators that the labels name)"
+)
 
 
 class StaleVersionError(RuntimeError):
@@ -158,8 +163,7 @@ def live_weights(connection: Connection, account_id: str) -> Weights:
     if not rows:
         known = ", ".join(list_accounts(connection)) or "none"
         raise UnknownAccountError(
-            f"account {account_id!r} is not registered (registered: {known}); "
-            "run `genopt migrate` with GENOPT_ACCOUNT set to it"
+            f"account {account_id!r} is not registered (registered: {known}); {REGISTER}"
         )
     return Weights(
         version=rows[0].weights_version,

@@ -61,6 +61,7 @@ def test_a_fresh_installation_is_right_but_for_the_daemon(genopt):
     assert set(wrong) <= {"daemon", "clock", "table_partitions", "source"}
     assert set(wrong.values()) <= {"warning"}
     assert "12 generators" in found["weights"]["message"]
+    assert "GENOPT_DATABASE_URL names answers" in found["database"]["message"]
     out, _, code = genopt.raw("validate")
     assert code == 0
     assert "the set-up is right" in out
@@ -128,6 +129,26 @@ def test_wrong_settings_are_each_an_error_by_their_variable(genopt, monkeypatch)
     assert "very-secret" not in out + err
 
 
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_may_be_meant(genopt, monkeypatch):
+    monkeypatch.setenv("GENOPT_ACOUNT", "mine")
+    monkeypatch.setenv("GENOPT_ZZZ", "1")
+    found = findings(genopt)["settings"]
+    assert found["verdict"] == "warning"
+    assert "GENOPT_ACOUNT (is GENOPT_ACCOUNT meant?), GENOPT_ZZZ" in found["message"]
+
+
+def test_everything_that_is_missing_of_either_way_to_authenticate_is_named(genopt, monkeypatch):
+    monkeypatch.setenv("GENOPT_SOURCE", "x_api")
+    error = genopt("collect", code=1)
+    for name in (
+        *("CONSUMER_KEY", "CONSUMER_SECRET", "ACCESS_TOKEN", "ACCESS_TOKEN_SECRET"),
+        *("USER_ID", "REFRESH_TOKEN", "CLIENT_ID"),
+    ):
+        assert f"GENOPT_X_{name}" in error
+    monkeypatch.setenv("GENOPT_X_USER_ID", "1")
+    assert "OAuth 2.0 lacks GENOPT_X_ACCESS_TOKEN." in genopt("collect", code=1)
+
+
 def test_what_is_wrong_with_source_policy_and_account_is_told(genopt, monkeypatch):
     monkeypatch.setenv("GENOPT_MAX_WEIGHT", "0.05")
     monkeypatch.setenv("GENOPT_SOURCE", "x_api")
@@ -142,6 +163,8 @@ def test_what_is_wrong_with_source_policy_and_account_is_told(genopt, monkeypatc
     monkeypatch.setenv("GENOPT_ACCOUNT", "other")
     found = findings(genopt, code=1)
     assert found["account"]["verdict"] == "error"
+    assert "genopt migrate" in found["account"]["action"]
+    assert "--new-account" in found["account"]["action"]
     assert found["weights"]["verdict"] == "skipped"
 
 

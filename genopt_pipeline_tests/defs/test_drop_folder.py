@@ -205,3 +205,22 @@ def test_a_folder_that_is_not_there_is_a_skipped_tick_with_the_reason(
         )
     assert reason in data.skip_message
     assert not data.run_requests
+
+
+def test_a_folder_of_an_account_that_is_not_registered_waits_and_warns_once(
+    make_settings, tmp_path, capfd
+):
+    (tmp_path / "exports").mkdir()
+    settings = make_settings(source="exports", account="nobody", drop_folder=tmp_path / "exports")
+    clock = Clock(datetime(2026, 11, 20, 12, tzinfo=UTC))
+    pipeline = make_pipeline(settings, clock=clock)
+    with instance_on(settings, tmp_path) as instance:
+        folder = Folder(pipeline, instance, tmp_path / "exports", clock)
+        drop(folder)
+        assert folder.settle() == []
+        warned = capfd.readouterr().err
+        assert "account 'nobody' is not registered" in warned
+        assert "--new-account" in warned
+        assert folder.settle() == []
+        assert "not registered" not in capfd.readouterr().err
+    pipeline.engine.dispose()
