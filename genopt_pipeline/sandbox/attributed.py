@@ -334,7 +334,7 @@ def from_deltas(
     """Feedback for ``simulate``: true follows are hidden, only the follower count is seen.
 
     ``exposure`` is what the source reports of each post beside it. ``use_information``: whether
-    the policy is told that a credited follower is worth less than a counted one. About 10 ms an
+    the policy is told that a credited follower is worth less than a counted one. About 6 ms an
     account and step: meant for tens of accounts.
     """
 
