@@ -2,7 +2,7 @@
 
 Run: python benchmarks/attributed_policies.py EXPOSURE WORLD [WORLD …] [--accounts 52] [--workers 1]
 [--ignore-information] [--policy thompson], EXPOSURE being impressions or profile_clicks. Adds its
-rows to results/attributed_policies.json. About 3.5 seconds of CPU an account and world; accounts are
+rows to results/attributed_policies.json. About 4 seconds of CPU an account and world; accounts are
 independent, so the result does not depend on the number of workers.
 """
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from genopt_pipeline.core.attribution.config import AttributionConfig
+from genopt_pipeline.core.attribution.frailties import settle
 from genopt_pipeline.core.attribution.frames import BoolArray, FloatArray, Problem
 from genopt_pipeline.core.attribution.lag import exposure_matrix
 from genopt_pipeline.core.attribution.learned import Learned
@@ -26,7 +27,6 @@ from genopt_pipeline.core.attribution.likelihood import (
 from genopt_pipeline.core.attribution.model import Fit
 from genopt_pipeline.core.attribution.rates import ExposurePerImpression, common_variance
 from genopt_pipeline.core.attribution.shrinkage import Rates, shrink
-from genopt_pipeline.core.attribution.skellam import hidden_counts
 
 _TINY: Final = 1e-12
 #: of the account's growth, before anything is known: posts, organic net growth, unfollows
@@ -364,17 +364,21 @@ class _Search:
         """
         wanted = float(self._delta.sum()) - net * float(self._hours.sum())
         seen = exposure[np.flatnonzero(self._used)]
+        total = np.asarray(seen.sum(axis=0)).ravel()
         for _ in range(_LEVELLINGS):
-            theta, credited = _settle(
+            own = split[self._problem.generator_of]
+            theta = settle(
                 seen,
-                split[self._problem.generator_of],
+                own,
                 theta,
-                self._delta,
-                organic * self._hours,
-                unfollows * self._hours,
-                1.0 / frailty,
-                self._config,
+                delta=self._delta,
+                organic=organic * self._hours,
+                unfollows=unfollows * self._hours,
+                a=1.0 / frailty,
+                config=self._config,
             )
+            # at the mode θ = (a + F)/(a + λe)
+            credited = float((theta * (1.0 / frailty + own * total) - 1.0 / frailty).sum())
             if not (wanted > 0.0 and credited > 0.0) or abs(wanted / credited - 1.0) < _LEVEL:
                 break
             split = split * np.clip((wanted / credited) ** 2, 0.5, 2.0)
@@ -459,37 +463,6 @@ def _moved_by_net(state: _State, rates: Rates) -> FloatArray:
     cross = state.equations.information[:-1, -1]
     moves = rates.log_covariance @ (rates.rate * cross)
     return np.outer(moves, moves) * state.net_sd**2
-
-
-def _settle(
-    exposure: sparse.csr_array,
-    rate: FloatArray,
-    theta: FloatArray,
-    delta: FloatArray,
-    organic: FloatArray,
-    unfollows: FloatArray,
-    a: float,
-    config: AttributionConfig,
-) -> tuple[FloatArray, float]:
-    """EM for the frailties at fixed rates: the mode under Skellam counts and a gamma prior.
-
-    Also the total credited.
-    """
-    back = exposure.T.tocsr()
-    total = np.asarray(back @ np.ones(len(delta)))
-    credited = 0.0
-    for _ in range(config.max_iterations):
-        own = rate * theta
-        follows_mean = np.maximum(organic + exposure @ own, _TINY)
-        follows, _, _ = hidden_counts(delta, follows_mean, np.maximum(unfollows, _TINY))
-        credit = own * (back @ (follows / follows_mean))
-        credited = float(credit.sum())
-        new = (a + credit) / (a + rate * total)
-        moved = float(np.max(np.abs(new - theta), initial=0.0))
-        theta = new
-        if moved < config.tolerance:
-            break
-    return theta, credited
 
 
 def _without_negligible(exposure: sparse.csr_array) -> sparse.csc_array:

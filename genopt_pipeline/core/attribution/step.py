@@ -18,11 +18,11 @@ import numpy as np
 from scipy import linalg
 
 from genopt_pipeline.core.attribution.config import AttributionConfig
+from genopt_pipeline.core.attribution.frailties import settle
 from genopt_pipeline.core.attribution.frames import FloatArray, IntArray, Problem
 from genopt_pipeline.core.attribution.lag import arrival_shares
 from genopt_pipeline.core.attribution.learned import Learned
 from genopt_pipeline.core.attribution.rates import GeneratorRates
-from genopt_pipeline.core.attribution.skellam import hidden_counts
 from genopt_pipeline.core.attribution.split import Entries, PostModel, Solved, split
 
 _LOWEST_FRAILTY: Final = 0.02
@@ -61,7 +61,7 @@ def solve_step(
     explained = None
     if variance:
         explained = own**2 * (seen * linalg.cho_solve(factor, seen, check_finite=False)).sum(axis=0)
-    frailty = _settle(
+    frailty = settle(
         seen[used],
         own,
         np.maximum(best, _LOWEST_FRAILTY),
@@ -134,40 +134,3 @@ def _rates(learned: Learned, place: IntArray) -> GeneratorRates:
         log_sd=np.append(learned.log_sd_per_1k, learned.rate_spread)[place],
         information=np.append(learned.information, least)[place],
     )
-
-
-def _settle(
-    exposure: FloatArray,
-    rate: FloatArray,
-    theta: FloatArray,
-    *,
-    delta: FloatArray,
-    organic: FloatArray,
-    unfollows: FloatArray,
-    a: float,
-    config: AttributionConfig,
-) -> FloatArray:
-    """EM for the frailties at fixed rates: the mode under Skellam counts and a gamma prior.
-
-    Two steps of the EM and an extrapolation from them, if it stays positive, to its fixed point
-    (SQUAREM; Varadhan and Roland 2008).
-    """
-    own = exposure * rate
-    prior = a + own.sum(axis=0)
-
-    def step(theta: FloatArray) -> FloatArray:
-        follows_mean = organic + own @ theta
-        follows, _, _ = hidden_counts(delta, follows_mean, unfollows)
-        return np.asarray((a + theta * ((follows / follows_mean) @ own)) / prior)
-
-    for _ in range(config.max_iterations // 3 + 1):
-        one = step(theta)
-        first = one - theta
-        if np.abs(first).max(initial=0.0) < config.tolerance:
-            return one
-        two = step(one)
-        second = two - one - first
-        length = float(np.sqrt((first @ first) / (second @ second + _TINY)))
-        far = theta + 2.0 * length * first + length**2 * second
-        theta = step(np.where(far > 0.0, far, two)) if length > 1.0 else two
-    return theta
