@@ -320,7 +320,11 @@ class Settings(BaseSettings):
 
     # the sandbox
     sandbox_seed: int = Field(default=1, ge=0, description="Seed of the simulated account.")
-    sandbox_world: str = Field(default="stationary", description="World of the simulated account.")
+    sandbox_world: str = Field(
+        default="stationary",
+        description="World of the simulated account: stationary, drift, switch, new_arm, "
+        "heavy_tail, null, sparse, dense or shocks.",
+    )
     sandbox_posts_per_day: float | None = Field(
         default=None,
         gt=0,

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,13 @@ console = Console()
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+class Policy(StrEnum):
+    """The product's policies."""
+
+    thompson = "thompson"
+    exponential = "exponential"
 
 
 class CommandError(Exception):

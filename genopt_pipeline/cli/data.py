@@ -72,8 +72,8 @@ def show_collected(report: dict[str, Any]) -> None:
         + (f" ({skipped})" if skipped else "")
         + f"; {budget['posts_today']} billed today"
         + (f", {left} left" if left is not None else "")
-        + f"; ${budget['usd_this_month']:.2f} this month, "
-        f"${budget['projected_month_usd']:.2f} at its end"
+        + f"; ${budget['usd_this_month']:.2f} billed this month by X's price list, "
+        f"${budget['projected_month_usd']:.2f} by its end if it goes on like this"
     )
 
 
@@ -159,11 +159,14 @@ def import_(
 
 
 def _show_import(summary: Any) -> None:
+    from genopt_pipeline.sources.exports import ORIGINS
+
     skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped.items()))
     console.print(
         f"[bold]{summary.file}[/bold]: {summary.dialect}, exported "
-        f"{summary.exported_at:%Y-%m-%d %H:%M} UTC (from {summary.exported_at_origin})"
-        + (", imported before" if summary.repeated else "")
+        f"{summary.exported_at:%Y-%m-%d %H:%M} UTC (from "
+        f"{ORIGINS.get(summary.exported_at_origin, summary.exported_at_origin)})"
+        + ("; imported before, so nothing changed" if summary.repeated else "")
     )
     console.print(
         f"  {summary.rows_read} rows read: {summary.rows_kept} kept, "

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from genopt_pipeline.cli import common
-from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.cli.common import AsJson, CommandError, Policy, console
 from genopt_pipeline.cli.data import read_lines
 from genopt_pipeline.core.changes import is_significant
 from genopt_pipeline.core.policies import PolicyName
@@ -25,12 +25,23 @@ def propose(
     file: Annotated[
         Path, typer.Argument(help="Cases, one JSON object a line; - is standard input.")
     ],
-    policy: Annotated[str, typer.Option(help="exponential or thompson.")] = "exponential",
+    policy: Annotated[
+        Policy,
+        typer.Option(
+            help="The policy; exponential, since a table has no posts of known age, by which "
+            "thompson sees change. The pipeline's own is GENOPT_POLICY."
+        ),
+    ] = Policy.exponential,
     as_json: Annotated[  # the output is JSON lines in any case
         bool, typer.Option("--json", help="Accepted for uniformity; the output is JSON lines.")
     ] = True,
 ) -> None:
     """Weights that a policy proposes for given tables; uses no database.
+
+    Reads one case a line: {"id", "performance": [{name, total_posts, total_followers_gained,
+    total_impressions, f_per_1k, viral_posts, failed_posts, status, locked?}], "current": {name:
+    weight}, "config": {aggressiveness?, min_weight?, exploration_rate?, viral_boost?,
+    failure_penalty?, min_posts_for_optimization?}}.
 
     Prints one line a case: {"id", "weights", "unrounded_weights", "changes", "warnings"} or
     {"id", "error"}. Exits 1 if a case had an error.
@@ -38,8 +49,6 @@ def propose(
     del as_json
     from genopt_pipeline.core.cases import propose_case
 
-    if policy not in ("exponential", "thompson"):
-        raise typer.BadParameter(f"unknown policy {policy!r}; use exponential or thompson")
     name: PolicyName = "exponential" if policy == "exponential" else "thompson"
     failed = False
     for number, case in read_lines(file):

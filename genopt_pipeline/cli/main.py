@@ -21,6 +21,8 @@ app = typer.Typer(
     name="genopt",
     help="Learns which content generators earn followers, and sets their weights.",
     no_args_is_help=True,
+    # with it the lines of a docstring are joined, and broken where the terminal ends
+    rich_markup_mode="markdown",
     add_completion=True,
     pretty_exceptions_show_locals=False,
 )

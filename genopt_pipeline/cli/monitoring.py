@@ -9,11 +9,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.report.markdown import count
 from genopt_pipeline.settings import Settings, load_settings
 
 _VERDICTS = {"ok": "green", "skipped": "dim", "warning": "yellow", "error": "bold red"}
@@ -71,8 +73,9 @@ def alerts(
     else:
         console.print(render.alerts([*rows, *over]))
     if now.worst in {"warning", "critical"}:
-        count = sum(row["severity"] in {"warning", "critical"} for row in rows)
-        raise CommandError(f"{count} alerts are open, the worst is {now.worst}")
+        number = sum(row["severity"] in {"warning", "critical"} for row in rows)
+        told = f"{count(number, 'alert')} {'is' if number == 1 else 'are'}"
+        raise CommandError(f"{told} open, the worst is {now.worst}")
 
 
 def validate(
@@ -131,9 +134,12 @@ def _findings(found: Any) -> RenderableType:
             said = Text.assemble(said, "\n", ("→ ", "bold"), plain(item.action))
         table.add_row(Text(item.verdict, _VERDICTS[item.verdict]), plain(item.check), said)
     verdict = (
-        Text(f"{len(found.errors)} errors, {len(found.warnings)} warnings", "bold red")
+        Text(
+            f"{count(len(found.errors), 'error')}, {count(len(found.warnings), 'warning')}",
+            "bold red",
+        )
         if found.errors
-        else Text(f"the set-up is right ({len(found.warnings)} warnings)", "green")
+        else Text(f"the set-up is right ({count(len(found.warnings), 'warning')})", "green")
     )
     return Group(table, verdict)
 
@@ -149,12 +155,13 @@ def settings_(
         sys.stdout.write(settings_page())
         return
     values = common.settings()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "variable": variable(name),
             "value": _shown(getattr(values, name)),
             "default": default_of(field),
             "description": str(field.description),
+            "allowed": _allowed(field),
         }
         for name, field in Settings.model_fields.items()
     ]
@@ -163,7 +170,9 @@ def settings_(
         return
     for row in rows:
         console.print(Text.assemble((row["variable"], "bold"), f"={row['value']}"), soft_wrap=True)
-        console.print(Text(f"    {row['description']}", "dim"))
+        one_of = f" One of {', '.join(row['allowed'])}." if row["allowed"] else ""
+        said = Text(f"{row['description']}{one_of}", "dim")
+        console.print(Padding(said, (0, 0, 0, 4)))
 
 
 def variable(name: str) -> str:
@@ -192,15 +201,15 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _allowed(field: FieldInfo) -> str:
-    """The values of a setting that has a few, as text."""
+def _allowed(field: FieldInfo) -> list[str]:
+    """The values of a setting that has a few; empty for any other."""
     choices = [
         choice
         for each in (field.annotation, *get_args(field.annotation))
         for choice in get_args(each)
         if isinstance(choice, str)
     ]
-    return ", ".join(f"`{choice}`" for choice in dict.fromkeys(choices))
+    return list(dict.fromkeys(choices))
 
 
 def settings_page() -> str:
@@ -220,7 +229,7 @@ def settings_page() -> str:
         meaning = str(field.description)
         allowed = _allowed(field)
         if allowed:
-            meaning += f" One of {allowed}."
+            meaning += f" One of {', '.join(f'`{choice}`' for choice in allowed)}."
         cells = (f"`{variable(name)}`", f"`{default}`" if default else "unset", meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

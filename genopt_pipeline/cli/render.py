@@ -23,7 +23,16 @@ from rich.text import Text
 from genopt_pipeline.core.appraisal import Appraisal
 from genopt_pipeline.core.evaluation import Uplift
 from genopt_pipeline.core.health import HealthReport
-from genopt_pipeline.report.markdown import UNKNOWN, between, gains, moment, rate, what_happened
+from genopt_pipeline.core.performance import PERFORMER_POSTS
+from genopt_pipeline.report.markdown import (
+    UNKNOWN,
+    between,
+    count,
+    gains,
+    moment,
+    rate,
+    what_happened,
+)
 from genopt_pipeline.report.sparkline import sparkline
 
 _BLANK: Final = Text("")
@@ -155,8 +164,9 @@ def dashboard(view: DashboardView) -> RenderableType:
     if view.error is not None:
         reason = Text.assemble(("the figures cannot be read: ", "bold red"), plain(view.error))
         return Group(head, reason)
+    posts = f"{UNKNOWN} posts" if view.posts_count is None else count(view.posts_count, "post")
     totals = Text(
-        f"{view.period}: {number(view.posts_count, ',d')} posts, "
+        f"{view.period}: {posts}, "
         f"{number(view.impressions, ',d')} impr., "
         f"{number(view.followers_gained, ',.1f')} followers, "
         f"F/1K {rate(view.f_per_1k)} ({view.estimator})"
@@ -175,7 +185,7 @@ def dashboard(view: DashboardView) -> RenderableType:
     else:
         parts.append(Text("no generator is registered yet: run `genopt migrate`", "yellow"))
     if view.quarantined:
-        parts.append(Text(f"{view.quarantined} records in quarantine", "yellow"))
+        parts.append(Text(f"{count(view.quarantined, 'record')} in quarantine", "yellow"))
     if view.alerts:
         parts.append(alerts(view.alerts))
     if view.appraisal is not None:
@@ -207,6 +217,7 @@ def _performers(view: DashboardView) -> list[RenderableType]:
             f" {rate(high)}, bottom ",
             (plain(worst).plain, "yellow"),
             f" {rate(low)}",
+            (f" of those with {PERFORMER_POSTS} measured posts", "dim"),
         )
     ]
 
@@ -219,11 +230,11 @@ def appraisal(found: Appraisal, *, in_force: str = "in force") -> RenderableType
     table = _table(
         "weights",
         "from posts",
-        "90 %",
+        "its 90 %",
         "by the model",
-        "90 %",
+        "its 90 %",
         "over default",
-        "90 %",
+        "its 90 %",
         right=(1, 2, 3, 4, 5, 6),
     )
     for worth in found.worths:
@@ -336,8 +347,9 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
         Text.assemble(
             (f"replay of {found['policy']}", "bold"),
             f", account {plain(found['account']).plain}, {found['from'][:16]} to "
-            f"{found['to'][:16]} UTC, {found['windows']} windows of {found['every_hours']:g} h, "
-            f"{found['posts']:,d} posts, {found['skipped']} windows without a change",
+            f"{found['to'][:16]} UTC, {count(found['windows'], 'window')} of "
+            f"{found['every_hours']:g} h, {count(found['posts'], 'post')}, "
+            f"{count(found['skipped'], 'window')} without a change",
         )
     ]
     if found["simulated"]:
@@ -363,11 +375,11 @@ def backtest(found: Mapping[str, Any]) -> RenderableType:
     values = _table(
         "weights",
         "from posts",
-        "90 %",
+        "its 90 %",
         "by the model",
-        "90 %",
+        "its 90 %",
         "replay over",
-        "90 %",
+        "its 90 %",
         right=(1, 2, 3, 4, 5, 6),
     )
     for value in found["values"]:
@@ -606,9 +618,9 @@ def _detail_table(lines: Sequence[GeneratorLine], period: str) -> Table:
         "engaged",
         "viral",
         "failed",
-        "all posts",
-        "impr.",
-        "F/1K",
+        "posts ever",
+        "impr. ever",
+        "F/1K ever",
         right=(2, 3, 4, 5, 6, 7),
     )
     for line in _in_order(lines):

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from genopt_pipeline.cli import common
 from genopt_pipeline.cli.common import AsJson, CommandError, console
@@ -23,7 +24,7 @@ from genopt_pipeline.settings import Settings
 from genopt_pipeline.store import migrate as migrations
 from genopt_pipeline.store import server
 from genopt_pipeline.store import weights as weight_store
-from genopt_pipeline.store.engine import open_engine, reading_errors
+from genopt_pipeline.store.engine import open_engine, place_of, reading_errors
 
 #: The account of `up --live`, apart from that of the demo.
 LIVE_ACCOUNT = "live"
@@ -72,7 +73,7 @@ def prepare(settings: Settings) -> dict[str, Any]:
     finally:
         engine.dispose()
     return {
-        "database": urls.genopt.set(drivername="postgresql").render_as_string(hide_password=True),
+        "database": place_of(urls.genopt),
         "created": created,
         "revision": revision,
         "account": settings.account,
@@ -202,6 +203,7 @@ def prune(
             TimeElapsedColumn(),
             console=Console(stderr=True),
             disable=as_json or dry_run,
+            transient=True,
         ) as progress,
     ):
         task = progress.add_task("", total=None)
@@ -261,7 +263,7 @@ def _history(settings: Settings, days: int, *, quiet: bool) -> dict[str, Any]:
         open_instance() as instance,
         Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             disable=quiet,

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from genopt_pipeline.cli import common
-from genopt_pipeline.cli.common import AsJson, CommandError, console
+from genopt_pipeline.cli.common import AsJson, CommandError, Policy, console
 
 #: Days at which the table of a simulation shows what was captured, beside its last day.
 SHOWN_DAYS = (30, 90)
@@ -31,21 +31,20 @@ class FeedbackName(StrEnum):
     profile_clicks = "profile_clicks"
 
 
-class Policy(StrEnum):
-    """The product's policies."""
-
-    thompson = "thompson"
-    exponential = "exponential"
-
-
 def simulate(
     worlds: Annotated[
         list[str] | None,
-        typer.Option(help="Worlds, separated by commas, or all. [default: stationary]"),
+        typer.Option(
+            help="Worlds, separated by commas, or all: stationary, drift, switch, new_arm, "
+            "heavy_tail, null, sparse, dense, shocks. [default: stationary]"
+        ),
     ] = None,
     policies: Annotated[
         list[str] | None,
-        typer.Option(help="Policies, separated by commas. [default: all; the oracle comes along]"),
+        typer.Option(
+            help="Policies, separated by commas: uniform, default, exponential, best_takes_all, "
+            "thompson. [default: all; the oracle comes along]"
+        ),
     ] = None,
     accounts: Annotated[int, typer.Option(min=2, max=100_000, help="Simulated accounts.")] = 64,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days of each account.")] = 90,
@@ -150,7 +149,11 @@ def backtest(
     ] = 6,
     step: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of the way to the target in a cycle."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of the way to the target in a cycle. [default: GENOPT_AGGRESSIVENESS]",
+        ),
     ] = None,
     exploration: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Share of the target spread evenly.")

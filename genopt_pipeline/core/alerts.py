@@ -242,7 +242,8 @@ def _viral(row: Mapping[Any, Any], is_open: bool, config: AlertConfig) -> Iterab
             f"viral:{name}",
             "viral",
             "info",
-            f"{name} is viral: {_rate(row)}, {viral_posts} viral posts",
+            f"{name} is viral: {_rate(row)}, {viral_posts} viral post"
+            f"{'' if viral_posts == 1 else 's'}",
             name,
             _details(row),
         )

@@ -275,11 +275,15 @@ def _quarantine(count: int | None, config: HealthConfig) -> HealthCheck:
     if count is None:
         return HealthCheck("quarantine", "no_data", "the quarantine was not counted")
     if count < config.quarantined:
-        return HealthCheck("quarantine", "healthy", f"{count} unresolved records in quarantine")
+        return HealthCheck(
+            "quarantine",
+            "healthy",
+            f"{count} unresolved record{'' if count == 1 else 's'} in quarantine",
+        )
     return HealthCheck(
         "quarantine",
         "degraded",
-        f"{count} unresolved records in quarantine",
+        f"{count} unresolved record{'' if count == 1 else 's'} in quarantine",
         "See `genopt quarantine`: --resolve gives an unknown name to a generator, --resolve-record "
         "and --resolve-file close what was dealt with.",
     )
@@ -288,7 +292,7 @@ def _quarantine(count: int | None, config: HealthConfig) -> HealthCheck:
 def _runs(failed: int | None, config: HealthConfig) -> HealthCheck:
     if failed is None:
         return HealthCheck("runs", "unknown", "runs are counted by the asset system_health only")
-    reason = f"{failed} failed runs in 24 hours"
+    reason = f"{failed} failed run{'' if failed == 1 else 's'} in 24 hours"
     first, second = config.failed_runs_24h
     if failed < first:
         return HealthCheck("runs", "healthy", reason)
@@ -302,4 +306,5 @@ def _span(age: timedelta) -> str:
         return f"{minutes:.0f} minutes"
     if minutes < 48 * 60:
         return f"{minutes / 60:.1f} hours"
-    return f"{minutes / 1440:.1f} days"
+    days = minutes / 1440
+    return f"{days:.1f} days" if days < 14 else f"{days:,.0f} days"

@@ -97,6 +97,9 @@ _NULLABLE_INTEGERS: Final = (
     "rank",
 )
 
+#: Measured posts from which on a generator can be top or bottom performer.
+PERFORMER_POSTS: Final = 3
+
 
 @dataclass(frozen=True)
 class PerformanceConfig:
@@ -277,7 +280,7 @@ def account_totals(summary: pd.DataFrame) -> AccountTotals:
     )
 
 
-def performers(summary: pd.DataFrame, *, min_posts: int = 3) -> Performers:
+def performers(summary: pd.DataFrame, *, min_posts: int = PERFORMER_POSTS) -> Performers:
     """Return the top and the bottom performer among those with ``min_posts`` measured posts.
 
     Ties go to the first name.

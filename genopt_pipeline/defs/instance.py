@@ -21,6 +21,7 @@ from genopt_pipeline.store.engine import (
     DatabaseUnavailableError,
     first_line,
     open_engine,
+    place_of,
     reading_errors,
 )
 from genopt_pipeline.store.migrate import create_database
@@ -46,9 +47,9 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         with reading_errors(url), dg.DagsterInstance.get() as instance:
             yield instance
     except DagsterPostgresException as error:
-        place = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        said = first_line(error.__cause__ or error)
         raise DatabaseUnavailableError(
-            f"Dagster's database {place} does not answer: {first_line(error.__cause__ or error)}"
+            f"Dagster's database {place_of(url)} does not answer: {said}"
         ) from error
 
 

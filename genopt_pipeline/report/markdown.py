@@ -40,6 +40,11 @@ def format_cell(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number of things whose plural takes an s."""
+    return f"{number:,d} {thing}{'' if number == 1 else 's'}"
+
+
 def moment(at: datetime) -> str:
     """Return a time to the minute; an account's first weights hold from no time in particular."""
     return "from the start" if at == BEGINNING else f"{at:%Y-%m-%d %H:%M}"

@@ -56,6 +56,12 @@ def first_line(error: BaseException | None) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def place_of(url: URL) -> str:
+    """A database's address as a person reads it: no driver, no password, a socket's path plain."""
+    shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
+    return shown.replace("%2F", "/")
+
+
 @contextmanager
 def reading_errors(url: URL) -> Iterator[None]:
     """Turn a failed connection, and a full disk, into one clear error.
@@ -72,7 +78,7 @@ def reading_errors(url: URL) -> Iterator[None]:
     except (OperationalError, psycopg.OperationalError) as error:
         # COPY speaks to the driver itself, whose errors nobody wraps
         original = error.orig if isinstance(error, OperationalError) else error
-        place = url.render_as_string(hide_password=True)
+        place = place_of(url)
         if getattr(original, "sqlstate", None) == DISK_FULL:
             raise DatabaseFullError(
                 f"the disk of the database {place} is full ({first_line(original)}); nothing was "

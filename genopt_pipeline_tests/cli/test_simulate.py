@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from genopt_pipeline.cli.main import main
 from genopt_pipeline.sandbox.contenders import CONTENDERS
 from genopt_pipeline.sandbox.simulate import simulate
 from genopt_pipeline.sandbox.world import WORLDS
+from genopt_pipeline.settings import Settings
 
 SMALL = ("--accounts", "4", "--days", "3", "--seed", "7")
 
@@ -116,3 +118,23 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_no_chart(tmp_path):
     assert "interrupted; nothing was written" in rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_settings_name_every_world_and_policy(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["genopt", "simulate", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    said = set(re.findall(r"\w+", capsys.readouterr().out))
+    assert said >= {*WORLDS, *CONTENDERS}
+    described = set(re.findall(r"\w+", Settings.model_fields["sandbox_world"].description))
+    assert described >= set(WORLDS)
+
+
+def test_the_lines_of_a_help_text_are_as_long_as_the_terminal_is_wide(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["genopt", "prune", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "own tables are not touched." in lines

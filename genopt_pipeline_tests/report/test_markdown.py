@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genopt_pipeline.report.markdown import UNKNOWN, between, escape_markdown, markdown_table
+from genopt_pipeline.report.markdown import UNKNOWN, between, count, escape_markdown, markdown_table
 from genopt_pipeline.report.sparkline import sparkline
 
 
@@ -52,6 +52,14 @@ def test_unknown_is_a_dash_zero_is_zero_and_columns_are_chosen_and_named():
 def test_a_sparkline_stands_in_a_cell_as_it_is():
     bars = sparkline([1.0, None, 3.0])
     assert f"| {bars} |" in markdown_table(pd.DataFrame({"over time": [bars]}))
+
+
+def test_one_thing_is_not_many():
+    assert [count(number, "post") for number in (0, 1, 1200)] == [
+        "0 posts",
+        "1 post",
+        "1,200 posts",
+    ]
 
 
 def test_an_interval_of_rates_has_no_digits_that_say_nothing():

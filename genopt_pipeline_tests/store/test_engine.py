@@ -5,7 +5,7 @@ import sys
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
 from genopt_pipeline.store import server
@@ -13,6 +13,7 @@ from genopt_pipeline.store.engine import (
     DatabaseFullError,
     DatabaseUnavailableError,
     open_engine,
+    place_of,
     reading_errors,
 )
 
@@ -39,6 +40,11 @@ def test_a_database_that_is_not_there_is_named_without_its_password(database):
         connection.execute(text("SELECT 1"))
     engine.dispose()
     assert "sekrit" not in str(told.value)
+
+
+def test_the_address_of_a_socket_is_shown_as_a_path_without_driver_and_password():
+    url = make_url("postgresql+psycopg://me:secret@/genopt?host=%2Ftmp%2Fhome%2Fpostgres")
+    assert place_of(url) == "postgresql://me:***@/genopt?host=/tmp/home/postgres"
 
 
 def test_the_embedded_servers_log_says_why_it_stopped(tmp_path):

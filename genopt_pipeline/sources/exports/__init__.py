@@ -8,7 +8,7 @@ elsewhere.
 
 from genopt_pipeline.sources.exports.dialects import DIALECTS, Dialect
 from genopt_pipeline.sources.exports.labels import Labels, read_labels
-from genopt_pipeline.sources.exports.reader import ExportReader, open_export, read_export
+from genopt_pipeline.sources.exports.reader import ORIGINS, ExportReader, open_export, read_export
 from genopt_pipeline.sources.exports.records import (
     DAY_COUNTS,
     POST_COUNTS,
@@ -22,6 +22,7 @@ from genopt_pipeline.sources.exports.records import (
 __all__ = [
     "DAY_COUNTS",
     "DIALECTS",
+    "ORIGINS",
     "POST_COUNTS",
     "Dialect",
     "ExportFile",

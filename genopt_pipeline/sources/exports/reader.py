@@ -230,7 +230,7 @@ class ExportReader:
         if posted_at > self.exported_at:
             raise _RowError(
                 f"posted at {posted_at:%Y-%m-%d %H:%M} UTC, after the export"
-                f" ({self.exported_at:%Y-%m-%d %H:%M}, from {_ORIGIN[self.exported_at_origin]})",
+                f" ({self.exported_at:%Y-%m-%d %H:%M}, from {ORIGINS[self.exported_at_origin]})",
                 id_column,
             )
         self._refuse_duplicate(row, tweet_id, tuple(counts.values()), id_column)
@@ -295,7 +295,7 @@ class ExportReader:
         if datetime.combine(day, time(), UTC) - EARLIEST_ZONE > self.exported_at:
             raise _RowError(
                 f"the day {day} begins after the export"
-                f" ({self.exported_at:%Y-%m-%d %H:%M}, from {_ORIGIN[self.exported_at_origin]})",
+                f" ({self.exported_at:%Y-%m-%d %H:%M}, from {ORIGINS[self.exported_at_origin]})",
                 column,
             )
         self._refuse_duplicate(row, day.toordinal(), tuple(counts.values()), column)
@@ -357,7 +357,7 @@ class ExportReader:
         }
 
 
-_ORIGIN: Final[Mapping[ExportedAtOrigin, str]] = {
+ORIGINS: Final[Mapping[ExportedAtOrigin, str]] = {
     "argument": "the date given",
     "file_name": "the date in the file's name",
     "file_mtime": "the file's time of change",
