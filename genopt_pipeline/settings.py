@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     # where things are
     home: Path = Field(
         default=Path(".genopt"),
-        description="Data folder: the embedded PostgreSQL server, its log, rotated tokens.",
+        description="Data folder: the embedded PostgreSQL server, its log, tokens, reports.",
     )
     database_url: SecretStr | None = Field(
         default=None,

@@ -210,7 +210,7 @@ def _show(result: dict[str, Any], worth: "Appraisal") -> None:
             f"{old:.4f}",
             f"{weight:.4f}",
             Text(
-                "" if percent is None else f"{percent:+.0f} %",
+                "" if percent is None else f"{percent:+.0f}%",
                 "bold" if is_significant(old, weight) else "",
             ),
             change.get("reason") or result["explanations"].get(name, ""),
