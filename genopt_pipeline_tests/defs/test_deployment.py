@@ -163,7 +163,7 @@ def test_a_tick_arrives_and_its_run_succeeds(deployment):
 @pytest.mark.xdist_group("deployment")
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser: install Debian's chromium")
 def test_a_person_finds_the_graph_and_starts_a_backfill_in_the_ui(deployment):
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import TimeoutError, expect, sync_playwright
 
     port, engine, _ = deployment
     with sync_playwright() as playwright:
@@ -190,8 +190,17 @@ def test_a_person_finds_the_graph_and_starts_a_backfill_in_the_ui(deployment):
         expect(page.get_by_text("followers gained per 1000 impressions").first).to_be_visible()
         expect(page.get_by_text("f_per_1k_low", exact=True).first).to_be_visible()
 
-        page.get_by_role("button", name="Materialize").first.click()
-        page.get_by_role("button", name="All", exact=True).last.click()
+        # before the page has all of the asset's state, its button opens nothing
+        every = page.get_by_role("button", name="All", exact=True).last
+        for _ in range(8):
+            page.get_by_role("button", name="Materialize").first.click()
+            try:
+                every.wait_for(timeout=30_000)
+            except TimeoutError:
+                page.reload(wait_until="domcontentloaded")
+            else:
+                break
+        every.click()
         page.get_by_role("button", name="Launch backfill").click()
 
         def backfills():
