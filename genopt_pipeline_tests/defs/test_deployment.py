@@ -163,7 +163,8 @@ def test_a_tick_arrives_and_its_run_succeeds(deployment):
 @pytest.mark.xdist_group("deployment")
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser: install Debian's chromium")
 def test_a_person_finds_the_graph_and_starts_a_backfill_in_the_ui(deployment):
-    from playwright.sync_api import TimeoutError, expect, sync_playwright
+    from playwright.sync_api import TimeoutError as NotShown
+    from playwright.sync_api import expect, sync_playwright
 
     port, engine, _ = deployment
     with sync_playwright() as playwright:
@@ -196,7 +197,7 @@ def test_a_person_finds_the_graph_and_starts_a_backfill_in_the_ui(deployment):
             page.get_by_role("button", name="Materialize").first.click()
             try:
                 every.wait_for(timeout=30_000)
-            except TimeoutError:
+            except NotShown:
                 page.reload(wait_until="domcontentloaded")
             else:
                 break
