@@ -102,6 +102,18 @@ def test_plenty_of_information_is_not_shrunk_and_none_gives_the_level():
     assert nothing.rate == pytest.approx([2.0] * 3)
 
 
+def test_a_rate_that_is_well_known_has_the_sd_of_its_information_and_a_small_one_a_long_tail():
+    rate = np.array([0.5, 1.0, 2.0, 4.0])
+    known = np.eye(4) * 1e4 / rate**2
+    sure = shrink(known, known @ rate, rate, 1.5, 0.5)
+    assert sure.log_sd == pytest.approx(0.01, rel=0.05)
+    assert sure.log_mean == pytest.approx(np.log(rate), abs=0.01)
+    vague = np.eye(4) * 4.0
+    unsure = shrink(vague, vague @ np.array([0.0, 1.0, 2.0, 4.0]), np.ones(4), 1.5, 0.8)
+    assert unsure.log_mean[0] < np.log(unsure.rate[0]) - 0.1
+    assert unsure.log_sd[0] > 2.0 * unsure.log_sd[3]
+
+
 def test_equal_rates_are_found_to_be_equal_and_different_ones_to_differ():
     spreads = []
     for rates in (np.ones(12), np.exp(np.linspace(-1, 1, 12))):

@@ -32,7 +32,7 @@ _TOLERANCE: Final = 1e-4
 _RANGE: Final = 6.0
 #: the marginals of the log rates: nodes, and how far they reach, in standard deviations
 _NODES: Final = 61
-_WIDEST: Final = 5.0
+_WIDEST: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,9 +132,9 @@ def _marginals(
     rate = np.exp(eta)
     told = np.maximum(1.0 / variance - 1.0 / tau2, 1e-3 / tau2) / rate**2
     centre = rate + (eta - level) / (tau2 * told * rate)
+    # in units of the sd at the mode: fine where much is known, and into the tail where little is
     off = np.linspace(-_WIDEST, _WIDEST, _NODES)
-    sd = np.sqrt(variance + 0.25 * tau2)
-    at = eta[:, :, None] + sd[:, :, None] * off
+    at = eta[:, :, None] + np.sqrt(variance)[:, :, None] * off
     log_density = -0.5 * told[:, :, None] * (np.exp(at) - centre[:, :, None]) ** 2
     log_density -= 0.5 * (at - level[:, :, None]) ** 2 / tau2[:, :, None]
     density = np.exp(log_density - log_density.max(axis=2, keepdims=True))
