@@ -1,6 +1,5 @@
 """The report of an account as one page, from the store through core. Without Dagster."""
 
-import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +79,11 @@ def write_report(pipeline: Pipeline, data: ReportData) -> Path:
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=folder, suffix=".part", delete=False
     ) as file:
-        file.write(page)
-    os.replace(file.name, path)  # noqa: PTH105 - atomic, and the same on every platform
+        part = Path(file.name)
+        try:
+            file.write(page)
+            file.flush()
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return path
